@@ -1,0 +1,84 @@
+# phiplan and phirun. `make help` lists the targets.
+#   SANITIZE=address,undefined   a separate build under build-san/
+#   V=1                          print whole commands
+#   SHARED=DIR                   large reference data, where present
+PREFIX   ?= /usr/local
+CFLAGS   ?= -O2 -g
+SHARED   ?= ../shared
+BUILD    := $(if $(SANITIZE),build-san,build)
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes \
+            -Wno-format-truncation
+CPPFLAGS += -I. -D_GNU_SOURCE -DPCRE2_CODE_UNIT_WIDTH=8
+FLAGS    := -std=c11 -pthread -ffp-contract=off $(WARNINGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) $(CFLAGS)
+LIBS     := -lOpenCL -lsqlite3 -ljansson -lpcre2-8 -lutf8proc -lcrypto -lz -ldl -lm
+Q        := $(if $(V),,@)
+export LSAN_OPTIONS = suppressions=tests/leaks.supp:print_suppressions=0
+
+all: programs  ## build both programs (the default)
+
+# What is linked into what is the architecture: neither program sees the other.
+objects  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
+archive  = $(BUILD)/lib$(1).a
+PROGRAMS := $(patsubst planner/%.c,$(BUILD)/%,$(wildcard planner/phiplan.c)) \
+            $(patsubst runtime/%.c,$(BUILD)/%,$(wildcard runtime/phirun.c))
+TESTS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench_*.c))
+SUPPORT  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support*.c))
+BASE     := $(call archive,db) $(call archive,kernels) $(call archive,common)
+
+programs: $(PROGRAMS)
+test-programs: $(TESTS)
+
+$(BUILD)/libcommon.a:  $(call objects,common)
+$(BUILD)/libkernels.a: $(call objects,kernels) $(BUILD)/embedded_kernels.o
+$(BUILD)/libdb.a:      $(call objects,db) $(BUILD)/embedded_schema.o
+$(BUILD)/libplanner.a: $(filter-out %/phiplan.o,$(call objects,planner))
+$(BUILD)/libruntime.a: $(filter-out %/phirun.o,$(call objects,runtime))
+$(BUILD)/lib%.a:
+	@mkdir -p $(@D); rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(BUILD)/phiplan: $(BUILD)/planner/phiplan.o $(call archive,planner) $(BASE)
+$(BUILD)/phirun:  $(BUILD)/runtime/phirun.o $(call archive,runtime) $(BASE)
+$(TESTS) $(BENCHES): %: %.o $(SUPPORT) $(call archive,planner) $(call archive,runtime) $(BASE)
+$(BUILD)/phiplan $(BUILD)/phirun $(BENCHES):
+	@echo "  LINK $@"
+	$(Q)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(TESTS):
+	@echo "  LINK $@"
+	$(Q)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D); echo "  CC   $<"
+	$(Q)$(CC) $(CPPFLAGS) $(FLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/embedded_%.o: $(BUILD)/embedded_%.c
+	$(Q)$(CC) $(CPPFLAGS) $(FLAGS) -c -o $@ $<
+$(BUILD)/embedded_kernels.c: common/embed.awk $(wildcard kernels/*.cl kernels/*.h)
+	@mkdir -p $(@D); echo "  GEN  $@"
+	$(Q)awk -v table=embedded_kernels -f $< $(filter %.cl,$^) > $@
+$(BUILD)/embedded_schema.c: common/embed.awk $(wildcard db/*.sql)
+	@mkdir -p $(@D); echo "  GEN  $@"
+	$(Q)awk -v table=embedded_schema -f $< $(filter %.sql,$^) > $@
+
+# Test programs and scripts; each speaks TAP, tests/run_tests.sh adds up.
+SCRIPTS := $(wildcard tests/cli/test_*.sh)
+check-fast: all $(TESTS)  ## build and run the tests, installing nothing
+	$(Q)test -n "$(TESTS)"
+	$(Q)BUILD=$(BUILD) SHARED=$(SHARED) sh tests/run_tests.sh $(TESTS) $(SCRIPTS)
+check-layers:  ## check that #include lines obey the module order
+	$(Q)for rule in 'common kernels|db|planner|runtime' 'kernels db|planner|runtime' \
+	    'db kernels|planner|runtime' 'planner runtime' 'runtime planner'; do set -- $$rule; \
+	    ! grep -nE "#include \"($$2)/" $$1/*.[ch] || exit 1; done
+	$(Q)! grep -l '<sqlite3\.h>' common/*.[ch] kernels/*.[ch] planner/*.[ch] runtime/*.[ch]
+	$(Q)! grep -lE '<(CL/cl|CL/opencl)\.h>' db/*.[ch] kernels/*.[ch] planner/*.[ch] runtime/*.[ch]
+	$(Q)for h in */*.h; do $(CC) $(CPPFLAGS) -std=c11 -Wall -Wextra -Wpedantic -fsyntax-only -x c $$h || exit 1; done
+
+clean:  ## remove everything that was built
+	rm -rf build build-san build-fuzz
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: check-fast all programs test-programs check-layers clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+-include $(wildcard $(BUILD)/*/*.d)

@@ -1,0 +1,111 @@
+/* plan_store: everything the project remembers, in one SQLite file.
+ *
+ * This header hides SQLite: no other folder includes <sqlite3.h>. The tables are
+ * documented in db/schema.sql. Saving a plan is one transaction; a reader sees
+ * the old plan or the new one. A damaged or newer store is refused with a clear
+ * sentence and never overwritten. A store in a read-only place can be read. */
+#ifndef DB_PLAN_STORE_H
+#define DB_PLAN_STORE_H
+
+#include "common/device.h"
+#include "common/error.h"
+#include "common/model.h"
+#include "common/plan.h"
+
+struct plan_store;
+
+/* $PHI_STORE, else $XDG_DATA_HOME/phi/plans.db, else ~/.local/share/phi/plans.db.
+ * The caller owns the string. */
+char *plan_store_default_path(struct error *err);
+
+enum store_mode {
+    STORE_CREATE,     /* open, make or migrate: phiplan */
+    STORE_EXISTING    /* must exist; opened read-only where it cannot be written: phirun */
+};
+
+/* NULL on failure. A missing file with STORE_EXISTING: ERROR_NO_PLAN. */
+struct plan_store *plan_store_open(const char *path, enum store_mode mode, struct error *err);
+void plan_store_close(struct plan_store *store);             /* NULL is fine */
+bool plan_store_is_read_only(const struct plan_store *store);
+
+/* ---- models and hashes ---- */
+
+/* A hash_cache over model_path rows; borrows the store. */
+struct hash_cache plan_store_hash_cache(struct plan_store *store);
+
+/* Record the model, its paths and tensors under its hashes; replaces what was
+ * there. *model_row: the key that plans refer to. */
+bool plan_store_save_model(struct plan_store *store, const struct model *model,
+                           const struct model_hashes *hashes, int64_t *model_row, struct error *err);
+
+/* ---- devices and probes ---- */
+
+/* Insert or update by identity; fills nothing in. */
+bool plan_store_save_device(struct plan_store *store, const struct device *device,
+                            struct error *err);
+/* The devices seen before, with their short names; the caller releases the list. */
+bool plan_store_devices(struct plan_store *store, struct device_list *list, struct error *err);
+
+/* One measured figure of a device: `what` such as "decode", "prefill", "launch",
+ * `format` such as "q4_1" or "". Keyed by (device identity, driver, what,
+ * format, working set); a newer measurement replaces the older. */
+struct probe_value {
+    char what[32];
+    char format[16];
+    uint64_t working_set_bytes;   /* 0 where it does not matter */
+    double value;                 /* bytes/s, operations/s or seconds: `unit` says which */
+    char unit[16];                /* "B/s", "op/s", "s" */
+};
+bool plan_store_save_probe(struct plan_store *store, const struct device *device,
+                           const struct probe_value *values, uint32_t count, struct error *err);
+/* Those that were measured with the device's present driver; *count may be 0.
+ * The caller frees *values. */
+bool plan_store_probes(struct plan_store *store, const struct device *device,
+                       struct probe_value **values, uint32_t *count, struct error *err);
+
+/* ---- plans ---- */
+
+/* Save under (weights hash, hardware key, name); sets plan->id and ->created. The
+ * plan of the same key is superseded; the last ten superseded ones stay. */
+bool plan_store_save_plan(struct plan_store *store, int64_t model_row, struct plan *plan,
+                          struct error *err);
+
+/* The current plans of a model under `name`, newest first, on any hardware.
+ * *plans: array of *count pointers, owned by the caller (plan_store_free_plans). */
+bool plan_store_find_plans(struct plan_store *store, const char *weights_hash, const char *name,
+                           struct plan ***plans, uint32_t *count, struct error *err);
+void plan_store_free_plans(struct plan **plans, uint32_t count);
+
+/* By id; NULL with ERROR_NO_PLAN where there is none. */
+struct plan *plan_store_load_plan(struct plan_store *store, int64_t id, struct error *err);
+/* The newest current plan; NULL with ERROR_NO_PLAN in an empty store. */
+struct plan *plan_store_newest_plan(struct plan_store *store, struct error *err);
+/* All plans, newest first, superseded ones included where `all`. */
+bool plan_store_list_plans(struct plan_store *store, bool all, struct plan ***plans,
+                           uint32_t *count, struct error *err);
+bool plan_store_remove_plan(struct plan_store *store, int64_t id, struct error *err);
+
+/* ---- runs ---- */
+
+struct run_device_record {
+    char device[16];            /* short name, or "host" */
+    char phase[16];             /* "load", "prefill", "decode" */
+    double seconds;
+    uint64_t bytes;             /* loaded, or read by kernels; 0 where not counted */
+};
+
+struct run_record {
+    int64_t plan;
+    char kind[16];              /* "generate", "bench", "logits", ... */
+    uint32_t prompt_tokens, new_tokens;
+    double load_s, first_token_s, prefill_s, decode_s;
+    char finish_reason[16];
+    char settings[512];         /* effective sampling settings, for people */
+    uint32_t device_count;
+    struct run_device_record devices[3 * PLAN_MAX_DEVICES + 3];
+};
+
+/* Add a run and trim old ones; a no-op that returns true on a read-only store. */
+bool plan_store_add_run(struct plan_store *store, const struct run_record *run, struct error *err);
+
+#endif

@@ -1,0 +1,101 @@
+/* ops: one typed launcher per operation of the forward pass; the only code that
+ * calls clSetKernelArg.
+ *
+ * Everything enqueues on the in-order queue of its `struct ops` and returns
+ * without waiting. A `struct ops` belongs to one thread. Explicit local size and
+ * zero offset everywhere. Buffers are row-major; shapes are at each function.
+ *
+ * Numerics (the contract of the whole project): no contraction, explicit fma,
+ * one summation order for each class, whatever the batch, work-group or device:
+ *   float   16 partial sums, number j over the columns c with c % 16 == j in
+ *           ascending order, one fma a column; then the fixed tree
+ *           s[j] += s[j + 8], += s[j + 4], += s[j + 2], += s[j + 1]
+ *   int8    one float accumulator: for each block of 32 columns in ascending
+ *           order, exact int32 dot product, then one fma with (d * scale);
+ *           types with a minimum add a second fma of m with (scale * sum)
+ *   attention  tiles of KV_PAGE_TOKENS keys, ascending, online softmax */
+#ifndef KERNELS_OPS_H
+#define KERNELS_OPS_H
+
+#include "common/opencl.h"
+#include "common/tensor_type.h"
+#include "common/unit_buffers.h"
+#include "kernels/kernel_args.h"
+
+struct ops;
+
+/* Build what is needed for these weight types on the device (the embedded
+ * sources; nothing is read from disk). `ids` and queue are borrowed. NULL on
+ * failure, with the head of the build log in the sentence. */
+struct ops_options {
+    bool weight_types[TENSOR_TYPE_COUNT];
+    enum numeric_class numeric;
+    enum kv_type kv_type;
+};
+struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
+                    const struct ops_options *options, struct error *err);
+void ops_free(struct ops *ops);   /* NULL is fine */
+
+/* Activations in blocks of 32: values, scale and sum of the block's int8 values. */
+struct q8_buffers {
+    cl_mem values;   /* [tokens][columns] int8 */
+    cl_mem scales;   /* [tokens][columns / 32] float */
+    cl_mem sums;     /* [tokens][columns / 32] int32 */
+};
+
+/* One buffer of a matrix, rows as the file stores them. */
+struct device_matrix {
+    cl_mem buffer;
+    enum tensor_type type;
+    uint32_t rows, columns;
+    uint32_t row_offset;   /* of the whole matrix */
+};
+
+/* out [tokens][columns] = x / sqrt(mean(x^2) + epsilon) * weight. */
+bool op_rms_norm(struct ops *ops, cl_mem x, cl_mem weight, cl_mem out,
+                 const struct rms_norm_args *args, struct error *err);
+/* The same, quantised to blocks of 32 (columns a multiple of 32). */
+bool op_rms_norm_q8(struct ops *ops, cl_mem x, cl_mem weight, const struct q8_buffers *out,
+                    const struct rms_norm_args *args, struct error *err);
+
+/* scale = max|x| / 127 of each block, value = round(x / scale) to nearest even. */
+bool op_quantise(struct ops *ops, cl_mem x, const struct q8_buffers *out,
+                 const struct quantise_args *args, struct error *err);
+
+/* y[t][row_offset + r] (+)= W x. Float class: any type with float x
+ * [tokens][columns]. */
+bool op_matmul(struct ops *ops, const struct device_matrix *matrix, cl_mem x, cl_mem y,
+               uint32_t token_count, uint32_t y_stride, bool accumulate, struct error *err);
+/* Int8 class: a quantised type with q8 activations. */
+bool op_matmul_q8(struct ops *ops, const struct device_matrix *matrix, const struct q8_buffers *x,
+                  cl_mem y, uint32_t token_count, uint32_t y_stride, bool accumulate,
+                  struct error *err);
+
+/* In place on qkv [tokens][(heads + 2 kv_heads) * head_dim]: add the bias, RMS-norm
+ * each q and k head where asked, rotate q and k by `rope` [tokens][rotary/2][2];
+ * then write K and V of each token to its page:
+ *   page = page_table[sequences[t]][positions[t] / KV_PAGE_TOKENS]
+ *   k, v  [page][kv_head][KV_PAGE_TOKENS][head_dim]
+ * `bias` and `qk_norm` ([2][head_dim]: q, k) may be NULL where args say so. */
+bool op_rope_kv(struct ops *ops, cl_mem qkv, cl_mem bias, cl_mem qk_norm, cl_mem rope,
+                cl_mem positions, cl_mem sequences, cl_mem page_table, cl_mem k, cl_mem v,
+                const struct rope_kv_args *args, struct error *err);
+
+/* out [tokens][heads * head_dim]: query t sees keys with position in
+ * (positions[t] - window, positions[t]] of its own sequence. */
+bool op_attention(struct ops *ops, cl_mem qkv, cl_mem k, cl_mem v, cl_mem positions,
+                  cl_mem sequences, cl_mem page_table, cl_mem out,
+                  const struct attention_args *args, struct error *err);
+
+/* out [tokens][intermediate] = silu(gate) * up; gate and up from wide
+ * [tokens][2 * intermediate]. */
+bool op_swiglu(struct ops *ops, cl_mem wide, cl_mem out, const struct swiglu_args *args,
+               struct error *err);
+bool op_swiglu_q8(struct ops *ops, cl_mem wide, const struct q8_buffers *out,
+                  const struct swiglu_args *args, struct error *err);
+
+/* out[t] = row ids[t] of the table, as float; rows outside this buffer are left. */
+bool op_embed(struct ops *ops, const struct device_matrix *table, cl_mem ids, cl_mem out,
+              uint32_t token_count, struct error *err);
+
+#endif

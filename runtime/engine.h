@@ -1,0 +1,76 @@
+/* engine: a model loaded onto the devices that its plan names.
+ *
+ * It owns contexts, one submission thread and queue a device, weights, KV pages
+ * and scratch; it knows tokens by (sequence, position), not conversations: that
+ * is runtime/session.h. It decides nothing: placement, formats and sizes are the
+ * plan's. */
+#ifndef RUNTIME_ENGINE_H
+#define RUNTIME_ENGINE_H
+
+#include "common/model.h"
+#include "common/plan.h"
+
+#include <signal.h>
+
+struct engine;
+
+struct engine_options {
+    bool exact;                    /* float class and float32 KV, whatever the plan's */
+    uint32_t sequence_count;       /* sequences that can exist at a time; 0 means 1 */
+    uint32_t logit_rows;           /* most rows of logits wanted from one pass; 0 means 1 */
+    const volatile sig_atomic_t *interrupted;   /* checked between passes; may be NULL */
+};
+
+struct engine_device_report {
+    char device[16];               /* short name, or "host" */
+    uint64_t bytes_planned;        /* weights named by the plan */
+    uint64_t bytes_loaded;         /* weights read from files for it */
+    uint64_t bytes_allocated;      /* all buffers */
+    double load_seconds, prefill_seconds, decode_seconds;   /* busy time of its thread */
+};
+
+/* Check the plan's devices against those present (ERROR_STALE names the field, the
+ * old and the new value), load the shards, create the KV pages. Model and plan
+ * are borrowed for the engine's life. NULL on failure. */
+struct engine *engine_open(const struct model *model, const struct plan *plan,
+                           const struct engine_options *options, struct error *err);
+
+/* Finishes what is queued, joins the threads, releases every OpenCL object. */
+void engine_close(struct engine *engine);   /* NULL is fine */
+
+/* One pass over `token_count` tokens (any number: cut into micro-batches inside,
+ * in order; a sequence's tokens must come in ascending position and all earlier
+ * positions must have been run). Writes their KV. */
+struct engine_batch {
+    uint32_t token_count;
+    const int32_t *tokens;         /* ids, each in [0, vocab) */
+    const int32_t *sequences;      /* NULL: all sequence 0 */
+    const int32_t *positions;
+    bool long_rope;                /* LongRoPE: use the long factors */
+    bool is_prefill;               /* which column of the report the time goes to */
+    const bool *wants_logits;      /* per token; NULL: only the last */
+};
+/* logits: [wanted][vocab] float32, in token order, room given by the caller; NaN or
+ * infinity in them is an error. The residual stream can be watched: see below. */
+bool engine_forward(struct engine *engine, const struct engine_batch *batch, float *logits,
+                    struct error *err);
+
+/* KV pages: a sequence's row of the page table. Pages are reference-counted. */
+bool engine_sequence_truncate(struct engine *engine, uint32_t sequence, uint32_t length,
+                              struct error *err);          /* drop positions >= length */
+/* Make `target` share source's first `length` positions (full pages shared, the
+ * last partial page copied). `target` must be empty. */
+bool engine_sequence_fork(struct engine *engine, uint32_t source, uint32_t target,
+                          uint32_t length, struct error *err);
+
+uint32_t engine_context(const struct engine *engine);      /* tokens of KV in all */
+const struct model *engine_model(const struct engine *engine);
+uint32_t engine_report(const struct engine *engine, struct engine_device_report *reports,
+                       uint32_t capacity);                 /* returns how many */
+
+/* For tests: called after each unit with the residual of the last token of the
+ * batch, [hidden] floats. Slow: finishes after every unit. NULL switches it off. */
+typedef void engine_tap(void *context, uint32_t unit, const float *residual);
+void engine_set_tap(struct engine *engine, engine_tap *tap, void *context);
+
+#endif

@@ -1,0 +1,42 @@
+/* session: one timeline of tokens over an engine's sequence.
+ *
+ * Keeps the tokens, runs new ones, and hides what LongRoPE asks for: the short
+ * factors while the sequence fits original_context, and on crossing it (or on
+ * going back) the whole sequence is run again, as transformers does. */
+#ifndef RUNTIME_SESSION_H
+#define RUNTIME_SESSION_H
+
+#include "runtime/engine.h"
+
+enum rope_policy { ROPE_AUTO, ROPE_SHORT, ROPE_LONG };
+bool rope_policy_from_name(const char *name, enum rope_policy *policy);   /* "auto", "short", "long" */
+
+struct session;
+
+/* The engine is borrowed. `sequence` < the engine's sequence_count. */
+struct session *session_new(struct engine *engine, uint32_t sequence, enum rope_policy policy,
+                            struct error *err);
+void session_free(struct session *session);   /* gives the pages back; NULL is fine */
+
+/* Append tokens and run them. `logits` ([vocab], may be NULL) are those after the
+ * last one. ERROR_USAGE where the context is full, ERROR_INTERRUPTED on a signal;
+ * then the session is as before the call. */
+bool session_append(struct session *session, const int32_t *tokens, uint32_t count, float *logits,
+                    struct error *err);
+
+/* The same with logits of every new token: [count][vocab]. */
+bool session_append_all(struct session *session, const int32_t *tokens, uint32_t count,
+                        float *logits, struct error *err);
+
+bool session_truncate(struct session *session, uint32_t length, struct error *err);
+
+/* A new session on another sequence that shares what this one has. */
+struct session *session_fork(struct session *session, uint32_t sequence, struct error *err);
+
+const int32_t *session_tokens(const struct session *session, uint32_t *count);   /* borrowed */
+
+/* How many tokens each engine pass of the last append got (a re-run after a
+ * crossing shows as the whole length); for tests and -v. */
+uint32_t session_last_pass(const struct session *session);
+
+#endif
