@@ -55,10 +55,12 @@ void device_list_release(struct device_list *list);
 bool device_list_append(struct device_list *list, const struct device *device);  /* copies; false: no memory */
 
 /* Sort by identity (GPUs, integrated GPUs, CPUs, rest; then the identity text),
- * set the ordinals and the short names. */
-void device_name_all(struct device_list *list);
+ * set the ordinals and the short names. False, the list untouched: no memory. */
+bool device_name_all(struct device_list *list);
 
-/* The identity as one line of text, fields separated by '|'. */
+/* The identity as one line of text: platform|vendor|name|type|UUID or PCI address|ordinal.
+ * DEVICE_IDENTITY_SIZE bytes always hold it. */
+#define DEVICE_IDENTITY_SIZE 512
 void device_identity(const struct device *device, char *text, size_t size);
 
 /* SHA-256 over the sorted identity lines, 64 hex digits: the hardware key of a

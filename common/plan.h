@@ -86,11 +86,22 @@ struct plan *plan_new(void);            /* zeroed; NULL when out of memory */
 void plan_free(struct plan *plan);      /* NULL is fine */
 bool plan_add_shard(struct plan *plan, const struct shard *shard, struct error *err);  /* keeps the order */
 
-/* Every unit covered exactly once, devices in range, only embed on the host. */
+/* The name of a unit ("embed", "attn.3", "ffn.3", "head") where only the plan is at hand. */
+void plan_unit_name(uint32_t unit_count, uint32_t unit, char name[24]);
+
+/* Every unit covered exactly once (parts from 0 on without a gap; where they end,
+ * only the model knows), devices in range, only embed on the host, KV only in
+ * attn units. The sentence names the unit and the device. */
 bool plan_validate(const struct plan *plan, struct error *err);
 
-/* The names of the environment variables that choose devices, NULL-terminated;
- * and their present values into a plan. A trailing '*' has been expanded. */
+/* The present values of the environment variables that choose devices, sorted by
+ * name: DRI_PRIME, HSA_OVERRIDE_GFX_VERSION, RUSTICL_ENABLE, the usual
+ * *_VISIBLE_DEVICES, POCL_DEVICES and POCL_MEMORY_LIMIT whether set or not, and
+ * those set of *_VISIBLE_DEVICES and POCL_* (but not PoCL's cache and debugging). */
 void plan_record_environment(struct plan *plan);
+
+/* Compare with the environment as it is now: ERROR_STALE names the variable, the
+ * old and the new value. */
+bool plan_check_environment(const struct plan *plan, struct error *err);
 
 #endif
