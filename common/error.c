@@ -13,6 +13,10 @@ bool error_set(struct error *err, enum error_kind kind, const char *format, ...)
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
+    /* Names from files are part of sentences: no escape sequence may reach a terminal. */
+    for (char *c = sentence; *c; c++)
+        if ((*c > 0 && *c < ' ' && *c != '\n') || *c == 0x7f)
+            *c = '?';
     err->kind = kind;
     memcpy(err->text, sentence, sizeof sentence);
     return false;
