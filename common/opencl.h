@@ -1,6 +1,6 @@
 /* opencl: the door to the OpenCL ICD loader.
  *
- * Nobody else includes <CL/cl.h>. ICDs are loaded by the first call made here:
+ * Nobody else includes <CL/...>. ICDs are loaded by the first call made here:
  * opencl_choose_icds() must come before it. */
 #ifndef COMMON_OPENCL_H
 #define COMMON_OPENCL_H
@@ -8,14 +8,17 @@
 #include "common/device.h"
 #include "common/error.h"
 
+#include <limits.h>
+
 #undef CL_TARGET_OPENCL_VERSION
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
+#include <CL/cl_ext.h>
 
 /* "CL_OUT_OF_RESOURCES"; never NULL. */
 const char *opencl_error_name(cl_int code);
 
-/* err: "<what>: <name of the code>". Always returns false. */
+/* err: "<what>: <name of the code> (<code>)". Always returns false. */
 bool opencl_failed(struct error *err, cl_int code, const char *what, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -25,9 +28,18 @@ bool opencl_failed(struct error *err, cl_int code, const char *what, ...)
  * temporary one. What was made is removed by opencl_shutdown(). Without files
  * (count 0) only the cache folder is arranged. */
 bool opencl_choose_icds(const char *const *icd_paths, uint32_t count, struct error *err);
-void opencl_shutdown(void);   /* removes the temporary folders; safe to call twice */
+/* Removes the temporary folders and puts the environment back as it was, so that
+ * a program started later chooses for itself; safe to call twice. */
+void opencl_shutdown(void);
 
-/* The .icd files that the loader would read, sorted. The caller frees each
+/* The private folder alone, for the environment of a child process; remove it when
+ * the child has ended. An entry that does not end in ".icd" is a library. */
+bool opencl_make_icd_folder(const char *const *icd_paths, uint32_t count, char folder[PATH_MAX],
+                            struct error *err);
+void opencl_remove_icd_folder(char folder[PATH_MAX]);   /* "" is fine; leaves "" */
+
+/* The .icd files that the loader would read, absolute and sorted (where
+ * OCL_ICD_VENDORS names a library: that). The caller frees each
  * string and the array. */
 bool opencl_list_icds(char ***paths, uint32_t *count, struct error *err);
 
