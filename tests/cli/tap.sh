@@ -1,0 +1,34 @@
+# tap: sourced by the scripts beside it. Each check prints one TAP line; `finish`
+# prints the plan and sets the exit status.
+# In the environment: BUILD (build folder), SHARED (large reference data, may be missing).
+BUILD=$(cd "${BUILD:-build}" && pwd)
+SHARED=${SHARED:-../shared}
+tap_count=0 tap_failed=0
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+# Nothing of the user's is read or written.
+export HOME="$work/home" XDG_DATA_HOME="$work/data" XDG_CACHE_HOME="${PHI_TEST_CACHE:-$work/cache}" PHI_STORE="$work/plans.db"
+unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE HF_HOME
+mkdir -p "$HOME"
+
+pass() { tap_count=$((tap_count + 1)); echo "ok $tap_count - $1"; }
+fail() { tap_count=$((tap_count + 1)); tap_failed=$((tap_failed + 1)); echo "not ok $tap_count - $1"; shift
+    for line in "$@"; do echo "$line" | sed 's/^/#   /'; done; }
+skip_test() { tap_count=$((tap_count + 1)); echo "ok $tap_count # SKIP $1"; echo "# skip: $2"; }
+
+# run COMMAND...: sets $status, $out, $err (the files $work/out and $work/err hold both in full)
+run() { "$@" > "$work/out" 2> "$work/err"; status=$?; out=$(cat "$work/out"); err=$(cat "$work/err"); }
+
+# expect NAME STATUS [TEXT]: the last run ended with STATUS and its output or talk holds TEXT
+expect() {
+    if [ "$status" -ne "$2" ]; then fail "$1" "exit $status instead of $2" "$out" "$err"
+    elif [ $# -gt 2 ] && ! cat "$work/out" "$work/err" | grep -qF -- "$3"; then fail "$1" "no '$3' in:" "$out" "$err"
+    else pass "$1"; fi
+}
+# equal NAME EXPECTED ACTUAL
+equal() { if [ "$2" = "$3" ]; then pass "$1"; else fail "$1" "expected: $2" "actual:   $3"; fi; }
+# true_that NAME COMMAND...: the command succeeds
+true_that() { name=$1; shift; if "$@" > /dev/null 2>&1; then pass "$name"; else fail "$name" "failed: $*"; fi; }
+# data NAME: the path of reference data, or nothing
+data() { for root in tests/data "$SHARED"; do [ -e "$root/$1" ] && { echo "$root/$1"; return; }; done; }
+finish() { echo "1..$tap_count"; [ "$tap_failed" -eq 0 ] && [ "$tap_count" -gt 0 ]; exit; }
