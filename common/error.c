@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Names from files are part of sentences: no control character, in ASCII or as
+ * UTF-8 of U+0080 to U+009F, may reach a terminal. */
+static void defuse(char *sentence) {
+    for (unsigned char *c = (unsigned char *)sentence; *c; c++)
+        if ((*c < ' ' && *c != '\n') || *c == 0x7f || (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0))
+            *c = '?';
+}
+
 bool error_set(struct error *err, enum error_kind kind, const char *format, ...) {
     if (!err)
         return false;
@@ -13,10 +21,7 @@ bool error_set(struct error *err, enum error_kind kind, const char *format, ...)
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
-    /* Names from files are part of sentences: no escape sequence may reach a terminal. */
-    for (char *c = sentence; *c; c++)
-        if ((*c > 0 && *c < ' ' && *c != '\n') || *c == 0x7f)
-            *c = '?';
+    defuse(sentence);
     err->kind = kind;
     memcpy(err->text, sentence, sizeof sentence);
     return false;
@@ -30,6 +35,7 @@ bool error_prefix(struct error *err, const char *format, ...) {
     va_start(args, format);
     vsnprintf(context, sizeof context, format, args);
     va_end(args);
+    defuse(context);
     size_t used = strlen(context);
     snprintf(context + used, sizeof context - used, ": %s", err->text);
     memcpy(err->text, context, sizeof context);

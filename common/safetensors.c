@@ -93,7 +93,7 @@ static bool read_entries(struct safetensors *head, json_t *header, const char *p
     json_object_foreach(header, name, entry) {
         if (strcmp(name, "__metadata__") == 0)
             continue;
-        struct safetensors_tensor tensor = { 0 };
+        struct safetensors_tensor tensor = { .shape = { 1, 1, 1, 1 } };
         bool usable = false;
         if (!read_entry(&tensor, entry, head->file_size - data_offset, &usable, err))
             return error_prefix(err, "'%s' is damaged: tensor '%.200s'", path, name);

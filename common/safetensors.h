@@ -1,5 +1,6 @@
 /* safetensors: the head of one .safetensors file as named tensors. Never reads
- * tensor data. */
+ * tensor data. Tensors that cannot be weights here (integers, float64, float8,
+ * more than four dimensions) are checked but not listed. */
 #ifndef COMMON_SAFETENSORS_H
 #define COMMON_SAFETENSORS_H
 
@@ -13,7 +14,7 @@ struct safetensors_tensor {
     char *name;
     enum tensor_type type;
     uint32_t rank;
-    uint64_t shape[4];    /* shape[rank - 1] is the innermost (columns) */
+    uint64_t shape[4];    /* shape[rank - 1] is the innermost (columns); 1 from rank on */
     uint64_t offset;      /* absolute */
     uint64_t size_bytes;
 };
