@@ -161,8 +161,8 @@ void sha256_hex(const void *bytes, size_t size, char hex[65]);
 
 /* Copy rows [row_begin, row_begin + row_count) of a ref (counted within the ref,
  * in Hugging Face order even where the file interleaves) to `target` in the
- * stored type; row_count * row bytes are written. Maps and unmaps just those
- * bytes; adds them to *bytes_read. */
+ * stored type; row_count * row bytes are written. Reads just those bytes of the
+ * file; adds them to *bytes_read (may be NULL). */
 bool weight_read_rows(const struct model *model, const struct weight_ref *ref, uint64_t row_begin,
                       uint64_t row_count, void *target, uint64_t *bytes_read, struct error *err);
 

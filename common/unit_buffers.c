@@ -1,0 +1,356 @@
+#include "common/unit_buffers.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* A matrix is cut at multiples of this many rows, so that kernels which take
+ * rows in groups see whole groups in every buffer but the last. */
+#define ROW_GROUP 16u
+
+static const char *const kv_names[] = { "f32", "f16", "q8_0" };
+
+const char *kv_type_name(enum kv_type type) {
+    return kv_names[type];
+}
+
+bool kv_type_from_name(const char *name, enum kv_type *type) {
+    for (unsigned i = 0; i < sizeof kv_names / sizeof *kv_names; i++)
+        if (strcasecmp(name, kv_names[i]) == 0) {
+            *type = (enum kv_type)i;
+            return true;
+        }
+    return false;
+}
+
+uint64_t kv_vector_bytes(const struct model *model, enum kv_type type) {
+    uint64_t values = model->head_dim;
+    switch (type) {
+    case KV_F32: return values * 4;
+    case KV_F16: return values * 2;
+    case KV_Q8_0: break;
+    }
+    return (values + 31) / 32 * 34;   /* the last block of 32 may be partly used */
+}
+
+const char *buffer_role_name(enum buffer_role role) {
+    static const char *const names[] = {
+        [BUFFER_NORM] = "norm", [BUFFER_QKV] = "qkv", [BUFFER_QKV_BIAS] = "qkv_bias",
+        [BUFFER_QK_NORM] = "qk_norm", [BUFFER_O] = "o", [BUFFER_GATE_UP] = "gate_up",
+        [BUFFER_DOWN] = "down", [BUFFER_TABLE] = "table", [BUFFER_HEAD] = "head", [BUFFER_K] = "k",
+        [BUFFER_V] = "v", [BUFFER_RESIDUAL] = "residual", [BUFFER_ACT] = "act",
+        [BUFFER_ACT_Q8] = "act_q8", [BUFFER_ACT_SCALE] = "act_scale", [BUFFER_ACT_SUM] = "act_sum",
+        [BUFFER_WIDE] = "wide", [BUFFER_LOGITS] = "logits", [BUFFER_TOKENS] = "tokens",
+        [BUFFER_POSITIONS] = "positions", [BUFFER_SEQUENCES] = "sequences", [BUFFER_ROPE] = "rope",
+        [BUFFER_PAGES] = "pages", [BUFFER_STAGE] = "stage",
+    };
+    return names[role];
+}
+
+void buffer_list_release(struct buffer_list *list) {
+    free(list->specs);
+    *list = (struct buffer_list){ 0 };
+}
+
+/* ---- which refs make a matrix ---- */
+
+static const struct {
+    enum unit_kind kind;
+    enum buffer_role role;
+    uint32_t count;
+    enum block_role refs[3];
+} block_matrices[] = {
+    { UNIT_ATTN, BUFFER_NORM, 1, { ROLE_ATTN_NORM } },
+    { UNIT_ATTN, BUFFER_QKV, 3, { ROLE_Q, ROLE_K, ROLE_V } },
+    { UNIT_ATTN, BUFFER_QKV_BIAS, 3, { ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS } },
+    { UNIT_ATTN, BUFFER_QK_NORM, 2, { ROLE_Q_NORM, ROLE_K_NORM } },
+    { UNIT_ATTN, BUFFER_O, 1, { ROLE_O } },
+    { UNIT_FFN, BUFFER_NORM, 1, { ROLE_FFN_NORM } },
+    { UNIT_FFN, BUFFER_GATE_UP, 2, { ROLE_GATE, ROLE_UP } },
+    { UNIT_FFN, BUFFER_DOWN, 1, { ROLE_DOWN } },
+};
+
+static uint32_t block_refs(const struct model *model, struct unit unit, enum buffer_role role,
+                           const struct weight_ref *refs[3]) {
+    uint32_t found = 0;
+    if (unit.block >= model->block_count)
+        return 0;
+    for (size_t i = 0; i < sizeof block_matrices / sizeof *block_matrices; i++) {
+        if (block_matrices[i].kind != unit.kind || block_matrices[i].role != role)
+            continue;
+        for (uint32_t r = 0; r < block_matrices[i].count; r++) {
+            const struct weight_ref *ref = &model->blocks[unit.block].weights[block_matrices[i].refs[r]];
+            if (ref->tensor != MODEL_NO_TENSOR)
+                refs[found++] = ref;
+        }
+    }
+    return found;
+}
+
+uint32_t unit_matrix_refs(const struct model *model, struct unit unit, enum buffer_role role,
+                          const struct weight_ref *refs[3]) {
+    switch (unit.kind) {
+    case UNIT_EMBED:
+        refs[0] = &model->embed;
+        return role == BUFFER_TABLE;
+    case UNIT_HEAD:
+        refs[0] = role == BUFFER_NORM ? &model->out_norm : &model->head;
+        return role == BUFFER_NORM || role == BUFFER_HEAD;
+    case UNIT_ATTN:
+    case UNIT_FFN:
+        break;
+    }
+    return block_refs(model, unit, role, refs);
+}
+
+enum numeric_class model_numeric_class(const struct model *model, bool exact) {
+    static const enum block_role matrices[] = { ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_GATE, ROLE_UP, ROLE_DOWN };
+    if (exact)
+        return NUMERIC_FLOAT;
+    if (tensor_type_info(model->tensors[model->head.tensor].type)->is_quantised)
+        return NUMERIC_INT8;
+    for (uint32_t i = 0; i < model->block_count; i++)
+        for (unsigned m = 0; m < sizeof matrices / sizeof *matrices; m++) {
+            const struct weight_ref *ref = &model->blocks[i].weights[matrices[m]];
+            if (tensor_type_info(model->tensors[ref->tensor].type)->is_quantised)
+                return NUMERIC_INT8;
+        }
+    return NUMERIC_FLOAT;
+}
+
+/* ---- the list ---- */
+
+struct adding {
+    const struct model *model;
+    const struct buffer_options *options;
+    struct buffer_list *list;
+    struct error *err;
+    const char *owner;      /* the unit's name, or "scratch", for sentences */
+};
+
+static bool options_are_sound(const struct buffer_options *o, struct error *err) {
+    if (!o->alignment || (o->alignment & (o->alignment - 1)))
+        return error_set(err, ERROR_FAILED, "an alignment of %llu bytes is not a power of two",
+                         (unsigned long long)o->alignment);
+    if (!o->context || !o->micro_batch || !o->sequence_count || !o->logit_rows)
+        return error_set(err, ERROR_USAGE, "context, micro-batch, sequences and logit rows must be at least 1");
+    if (o->context > INT32_MAX - KV_PAGE_TOKENS || o->micro_batch > INT32_MAX
+        || o->sequence_count > INT32_MAX || o->logit_rows > INT32_MAX)
+        return error_set(err, ERROR_USAGE, "context, micro-batch, sequences and logit rows must be below 2^31");
+    return true;
+}
+
+/* Overflow-safe product of up to four numbers; saturates, and what is saturated
+ * exceeds every largest buffer. */
+static uint64_t product(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+    uint64_t ab, cd, all;
+    if (__builtin_mul_overflow(a, b, &ab) || __builtin_mul_overflow(c, d, &cd)
+        || __builtin_mul_overflow(ab, cd, &all))
+        return UINT64_MAX;
+    return all;
+}
+
+static uint64_t largest_buffer(const struct buffer_options *options) {
+    return options->max_buffer_bytes & ~(options->alignment - 1);
+}
+
+static bool append(struct adding *to, struct buffer_spec spec) {
+    struct buffer_list *list = to->list;
+    uint64_t alignment = to->options->alignment;
+    spec.bytes = (spec.used_bytes + alignment - 1) & ~(alignment - 1);
+    if (spec.bytes < spec.used_bytes || spec.bytes > largest_buffer(to->options)) {
+        double mib = (double)spec.used_bytes / 1048576, limit = (double)largest_buffer(to->options) / 1048576;
+        if (spec.kind == BUFFER_KV)
+            return error_set(to->err, ERROR_FAILED, "the '%s' cache of %s takes %.1f MiB in one buffer and the "
+                             "device allows %.1f MiB; try a smaller --ctx or --kv f16",
+                             buffer_role_name(spec.role), to->owner, mib, limit);
+        if (spec.kind == BUFFER_WEIGHTS)
+            return error_set(to->err, ERROR_FAILED, "one row of '%s' of %s takes %.3f MiB and the device allows "
+                             "buffers of %.3f MiB; leave this device out with --exclude",
+                             buffer_role_name(spec.role), to->owner, mib, limit);
+        return error_set(to->err, ERROR_FAILED, "the '%s' buffer takes %.1f MiB and the device allows %.1f MiB; "
+                         "try a smaller micro-batch or --ctx", buffer_role_name(spec.role), mib, limit);
+    }
+    uint64_t total;
+    if (__builtin_add_overflow(list->total_bytes[spec.kind], spec.bytes, &total))
+        return error_set(to->err, ERROR_FAILED, "the buffers of %s overflow 64 bits", to->owner);
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? 2 * list->capacity : 16;
+        struct buffer_spec *grown = realloc(list->specs, capacity * sizeof *grown);
+        if (!grown)
+            return error_set(to->err, ERROR_FAILED, "out of memory for a list of %zu buffers", capacity);
+        list->specs = grown;
+        list->capacity = capacity;
+    }
+    list->specs[list->count++] = spec;
+    list->total_bytes[spec.kind] = total;
+    return true;
+}
+
+/* Float32 values, whatever the file's type: norms and biases. */
+static bool add_vector(struct adding *to, struct unit unit, enum buffer_role role) {
+    const struct weight_ref *refs[3];
+    uint32_t count = unit_matrix_refs(to->model, unit, role, refs);
+    uint64_t values = 0;
+    for (uint32_t i = 0; i < count; i++)
+        values += refs[i]->row_count * refs[i]->column_count;
+    if (!count)
+        return true;
+    uint64_t rows = role == BUFFER_QK_NORM ? count : 1;
+    return append(to, (struct buffer_spec){
+        .kind = BUFFER_WEIGHTS, .role = role, .unit = unit_index(to->model, unit), .type = TENSOR_F32,
+        .row_count = rows, .column_count = values / rows, .used_bytes = product(values, 4, 1, 1) });
+}
+
+/* Rows of one type, cut so that each piece fits the largest buffer. */
+static bool add_rows(struct adding *to, struct unit unit, enum buffer_role role, enum tensor_type type,
+                     uint64_t row_begin, uint64_t row_count, uint64_t columns) {
+    uint64_t row_bytes;
+    if (!tensor_bytes(type, 1, columns, &row_bytes) || !row_bytes)
+        return error_set(to->err, ERROR_FAILED, "rows of %llu values cannot be stored as %s",
+                         (unsigned long long)columns, tensor_type_info(type)->name);
+    uint64_t most = largest_buffer(to->options) / row_bytes;
+    if (most > ROW_GROUP)
+        most -= most % ROW_GROUP;
+    if (!most)
+        most = 1;   /* append() says that a row is too large */
+    while (row_count) {
+        uint64_t rows = row_count < most ? row_count : most;
+        if (!append(to, (struct buffer_spec){
+                .kind = BUFFER_WEIGHTS, .role = role, .unit = unit_index(to->model, unit), .type = type,
+                .row_begin = row_begin, .row_count = rows, .column_count = columns,
+                .used_bytes = product(rows, row_bytes, 1, 1) }))
+            return false;
+        row_begin += rows;
+        row_count -= rows;
+    }
+    return true;
+}
+
+static bool add_matrix(struct adding *to, struct unit unit, enum buffer_role role) {
+    const struct weight_ref *refs[3];
+    uint32_t count = unit_matrix_refs(to->model, unit, role, refs);
+    uint64_t row_begin = 0;
+    for (uint32_t i = 0; i < count;) {
+        enum tensor_type type = to->model->tensors[refs[i]->tensor].type;
+        uint64_t columns = refs[i]->column_count, rows = 0;
+        for (; i < count && to->model->tensors[refs[i]->tensor].type == type; i++)
+            rows += refs[i]->row_count;
+        if (!add_rows(to, unit, role, type, row_begin, rows, columns))
+            return false;
+        row_begin += rows;
+    }
+    return true;
+}
+
+static uint64_t pages_of_context(const struct buffer_options *options) {
+    return (options->context + (uint64_t)KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+}
+
+static bool add_kv(struct adding *to, struct unit unit) {
+    const struct buffer_options *o = to->options;
+    /* Each sequence may leave a page partly used; one of them is counted already. */
+    uint64_t pages = pages_of_context(o) + o->sequence_count - 1;
+    uint64_t bytes = product(pages, to->model->kv_head_count, KV_PAGE_TOKENS,
+                             kv_vector_bytes(to->model, o->kv_type));
+    struct buffer_spec spec = { .kind = BUFFER_KV, .role = BUFFER_K, .unit = unit_index(to->model, unit),
+                                .row_count = pages * KV_PAGE_TOKENS,
+                                .column_count = (uint64_t)to->model->kv_head_count * to->model->head_dim,
+                                .used_bytes = bytes };
+    if (!append(to, spec))
+        return false;
+    spec.role = BUFFER_V;
+    return append(to, spec);
+}
+
+bool unit_buffers(const struct model *model, struct unit unit, const struct buffer_options *options,
+                  struct buffer_list *list, struct error *err) {
+    char name[24];
+    unit_name(unit, name);
+    struct adding to = { model, options, list, err, name };
+    if (!options_are_sound(options, err))
+        return false;
+    switch (unit.kind) {
+    case UNIT_EMBED:
+        return add_matrix(&to, unit, BUFFER_TABLE);
+    case UNIT_ATTN:
+        return add_vector(&to, unit, BUFFER_NORM) && add_matrix(&to, unit, BUFFER_QKV)
+            && add_vector(&to, unit, BUFFER_QKV_BIAS) && add_vector(&to, unit, BUFFER_QK_NORM)
+            && add_matrix(&to, unit, BUFFER_O) && add_kv(&to, unit);
+    case UNIT_FFN:
+        return add_vector(&to, unit, BUFFER_NORM) && add_matrix(&to, unit, BUFFER_GATE_UP)
+            && add_matrix(&to, unit, BUFFER_DOWN);
+    case UNIT_HEAD:
+        break;
+    }
+    return add_vector(&to, unit, BUFFER_NORM) && add_matrix(&to, unit, BUFFER_HEAD);
+}
+
+/* ---- scratch ---- */
+
+static bool add_scratch(struct adding *to, enum buffer_kind kind, enum buffer_role role, uint64_t rows,
+                        uint64_t columns, uint64_t value_bytes) {
+    return append(to, (struct buffer_spec){
+        .kind = kind, .role = role, .unit = UINT32_MAX, .row_count = rows, .column_count = columns,
+        .used_bytes = product(rows, columns, value_bytes, 1) });
+}
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+bool device_buffers(const struct model *model, const bool *held, const struct buffer_options *options,
+                    struct buffer_list *list, struct error *err) {
+    struct adding to = { model, options, list, err, "scratch" };
+    bool has[UNIT_HEAD + 1] = { false };
+    bool any = false;
+    if (!options_are_sound(options, err))
+        return false;
+    for (uint32_t i = 0; i < unit_count(model); i++)
+        if (held[i])
+            any = has[unit_at(model, i).kind] = true;
+    if (!any)
+        return true;
+
+    const uint64_t n = options->micro_batch;
+    const uint64_t query = (uint64_t)model->head_count * model->head_dim;
+    const uint64_t qkv = query + 2 * (uint64_t)model->kv_head_count * model->head_dim;
+    const uint64_t inner = model->intermediate_size;
+    uint64_t row = model->hidden_size, wide = 0;
+    if (has[UNIT_ATTN]) {
+        row = larger(row, query);
+        wide = qkv;
+    }
+    if (has[UNIT_FFN]) {
+        row = larger(row, inner);
+        wide = larger(wide, 2 * inner);
+    }
+    const bool has_matrices = has[UNIT_ATTN] || has[UNIT_FFN] || has[UNIT_HEAD];
+    const uint64_t blocks = (row + 31) / 32;
+
+    if (!add_scratch(&to, BUFFER_SCRATCH, BUFFER_RESIDUAL, n, model->hidden_size, 4))
+        return false;
+    if (has_matrices && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_ACT, n, row, 4))
+        return false;
+    if (has_matrices && options->numeric == NUMERIC_INT8
+        && !(add_scratch(&to, BUFFER_SCRATCH, BUFFER_ACT_Q8, n, blocks * 32, 1)
+             && add_scratch(&to, BUFFER_SCRATCH, BUFFER_ACT_SCALE, n, blocks, 4)
+             && add_scratch(&to, BUFFER_SCRATCH, BUFFER_ACT_SUM, n, blocks, 4)))
+        return false;
+    if (wide && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_WIDE, n, wide, 4))
+        return false;
+    if (has[UNIT_HEAD]
+        && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_LOGITS, options->logit_rows, model->vocab_size, 4))
+        return false;
+    if (has[UNIT_EMBED] && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_TOKENS, n, 1, 4))
+        return false;
+    if (has[UNIT_ATTN]
+        && !(add_scratch(&to, BUFFER_SCRATCH, BUFFER_POSITIONS, n, 1, 4)
+             && add_scratch(&to, BUFFER_SCRATCH, BUFFER_SEQUENCES, n, 1, 4)
+             && add_scratch(&to, BUFFER_SCRATCH, BUFFER_ROPE, n, model->rope.rotary_dim, 4)
+             && add_scratch(&to, BUFFER_SCRATCH, BUFFER_PAGES, options->sequence_count,
+                            pages_of_context(options), 4)))
+        return false;
+    return add_scratch(&to, BUFFER_STAGING, BUFFER_STAGE, n, model->hidden_size, 4)
+        && add_scratch(&to, BUFFER_STAGING, BUFFER_STAGE, n, model->hidden_size, 4);
+}
