@@ -1,0 +1,325 @@
+/* The exact search behind `fastest`.
+ *
+ * A state is (set of devices used so far, the device that runs now, the unit where
+ * its run began). A label is one way to reach a state: time so far and bytes taken
+ * from the shared pool. Extending a label runs its device unit by unit until
+ * memory ends, and at each cut opens a label for every device not yet used. Only
+ * labels that another one of the same state beats in both time and pool are
+ * dropped, so nothing better is lost. Labels are made in the order of the number
+ * of devices used, so a state is complete before it is extended. */
+#include "planner/placement.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SEARCH_DEVICES 8u
+/* Above this many units cuts lie only at some block boundaries: bounds the states. */
+#define SEARCH_CUTS 400u
+#define NO_LABEL UINT32_MAX
+
+struct label {
+    double seconds;            /* units before `start`, and the hop to this device */
+    uint64_t pool_bytes;       /* taken so far, this device's run not included */
+    uint32_t parent;           /* label of the device before; NO_LABEL at the first */
+    uint32_t next;             /* in the list of its state */
+    uint16_t start;            /* first unit of this device's run */
+    uint8_t device;            /* index into search.devices */
+    uint8_t set;               /* bits over search.devices, this one included */
+    bool beaten;
+};
+
+/* The best complete placement of one set of devices. */
+struct complete { double seconds; uint32_t label; uint32_t set; };
+
+struct search {
+    const struct placement_input *input;
+    uint32_t device_count;
+    uint32_t devices[SEARCH_DEVICES];             /* indices into input->devices */
+    uint64_t pinned_bytes[SEARCH_DEVICES];
+    uint32_t pinned_mask[SEARCH_DEVICES];
+    uint32_t pinned_set;                          /* devices that have pinned units */
+    double *bound_seconds;                        /* [unit_count + 1]: least time of units >= u */
+    struct label *labels;
+    uint32_t label_count, label_capacity;
+    uint32_t *states;                             /* [set][device][unit]: first label */
+    struct complete top[1 + PLACEMENT_ALTERNATIVES];
+    double best_with[SEARCH_DEVICES];
+};
+
+static uint32_t *state_of(struct search *search, const struct label *label) {
+    size_t index = ((size_t)label->set * search->device_count + label->device) * search->input->unit_count;
+    return &search->states[index + label->start];
+}
+
+static bool may_cut(const struct placement_input *input, uint32_t unit) {
+    if (input->pinned[unit] != PLACEMENT_FREE)
+        return false;
+    if (input->unit_count <= SEARCH_CUTS || input->kinds[unit] == UNIT_HEAD)
+        return true;
+    uint32_t step = 2 * (input->unit_count / SEARCH_CUTS);
+    return (unit - 1) % step == 0;
+}
+
+static bool add_label(struct search *search, struct label label, struct error *err) {
+    uint32_t *head = state_of(search, &label);
+    for (uint32_t i = *head; i != NO_LABEL; i = search->labels[i].next) {
+        struct label *other = &search->labels[i];
+        if (!other->beaten && other->seconds <= label.seconds && other->pool_bytes <= label.pool_bytes)
+            return true;
+        if (label.seconds <= other->seconds && label.pool_bytes <= other->pool_bytes)
+            other->beaten = true;
+    }
+    if (search->label_count == search->label_capacity) {
+        uint32_t capacity = search->label_capacity ? 2 * search->label_capacity : 1024;
+        struct label *grown = capacity > (1u << 26) ? NULL
+                            : realloc(search->labels, capacity * sizeof *grown);
+        if (!grown)
+            return error_set(err, ERROR_FAILED, "cannot search the placements: out of memory; "
+                             "name fewer devices with --devices");
+        search->labels = grown;
+        search->label_capacity = capacity;
+    }
+    label.next = *head;
+    *head = search->label_count;
+    search->labels[search->label_count++] = label;
+    return true;
+}
+
+static void record(struct search *search, uint32_t label, uint32_t set, double seconds) {
+    set |= search->pinned_set;
+    for (uint32_t d = 0; d < search->device_count; d++)
+        if ((set >> d & 1) && seconds < search->best_with[d])
+            search->best_with[d] = seconds;
+    uint32_t slot = PLACEMENT_ALTERNATIVES;
+    for (uint32_t i = 0; i <= PLACEMENT_ALTERNATIVES; i++) {
+        if (search->top[i].set == set) {
+            slot = i;
+            break;
+        }
+    }
+    if (seconds >= search->top[slot].seconds)
+        return;
+    search->top[slot] = (struct complete){ seconds, label, set };
+    for (; slot && search->top[slot].seconds < search->top[slot - 1].seconds; slot--) {
+        struct complete swap = search->top[slot];
+        search->top[slot] = search->top[slot - 1];
+        search->top[slot - 1] = swap;
+    }
+}
+
+/* No placement as slow as this changes any answer. */
+static double useless_above(const struct search *search) {
+    double limit = search->top[PLACEMENT_ALTERNATIVES].seconds;
+    for (uint32_t d = 0; d < search->device_count; d++)
+        if (search->best_with[d] > limit)
+            limit = search->best_with[d];
+    return limit;
+}
+
+static bool extend(struct search *search, uint32_t index, struct error *err) {
+    const struct placement_input *input = search->input;
+    const struct label from = search->labels[index];
+    int32_t here = (int32_t)search->devices[from.device];
+    const struct placement_device *device = &input->devices[here];
+    uint64_t bytes = search->pinned_bytes[from.device];
+    uint32_t mask = search->pinned_mask[from.device];
+    const uint64_t pinned_footprint = bytes + device->scratch_bytes[mask];
+    double seconds = from.seconds;
+    int32_t at = here;
+    double limit = useless_above(search);
+
+    for (uint32_t u = from.start; u < input->unit_count; u++) {
+        int32_t to = input->pinned[u];
+        uint64_t pool = from.pool_bytes;
+        if (to == PLACEMENT_FREE) {
+            to = here;
+            if (!device->units[u].allowed)
+                return true;
+            bytes += device->units[u].bytes;
+            mask |= 1u << input->kinds[u];
+        }
+        uint64_t footprint = bytes + device->scratch_bytes[mask];
+        if (device->in_pool)
+            pool += footprint - pinned_footprint;
+        if (footprint > device->budget_bytes || pool > input->pool_bytes)
+            return true;
+        seconds += placement_hop(input, at, to);
+        if (to >= 0)
+            seconds += input->devices[to].units[u].seconds;
+        at = to;
+        if (u + 1 == input->unit_count) {
+            record(search, index, from.set, seconds + placement_hop(input, at, PLACEMENT_HOST));
+            return true;
+        }
+        if (seconds + search->bound_seconds[u + 1] > limit)
+            return true;
+        if (!may_cut(input, u + 1))
+            continue;
+        for (uint32_t d = 0; d < search->device_count; d++) {
+            if (from.set >> d & 1)
+                continue;
+            double arrival = seconds + placement_hop(input, at, (int32_t)search->devices[d]);
+            struct label next = { .seconds = arrival, .pool_bytes = pool, .parent = index,
+                                  .start = (uint16_t)(u + 1), .device = (uint8_t)d,
+                                  .set = (uint8_t)(from.set | 1u << d) };
+            if (!add_label(search, next, err))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* The devices that take part: all, or of many the ones that are fastest alone. */
+static void choose_devices(struct search *search) {
+    const struct placement_input *input = search->input;
+    double alone[PLACEMENT_MAX_DEVICES] = { 0 };
+    bool taken[PLACEMENT_MAX_DEVICES] = { false };
+    for (uint32_t d = 0; d < input->device_count; d++)
+        for (uint32_t u = 0; u < input->unit_count; u++)
+            alone[d] += input->devices[d].units[u].seconds;
+    while (search->device_count < SEARCH_DEVICES) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t d = 0; d < input->device_count; d++)
+            if (!taken[d] && (best == UINT32_MAX || alone[d] < alone[best]))
+                best = d;
+        if (best == UINT32_MAX)
+            break;
+        taken[best] = true;
+        search->devices[search->device_count++] = best;
+    }
+}
+
+static bool prepare(struct search *search, struct error *err) {
+    const struct placement_input *input = search->input;
+    choose_devices(search);
+    size_t states = ((size_t)1 << search->device_count) * search->device_count * input->unit_count;
+    search->states = malloc(states * sizeof *search->states);
+    search->bound_seconds = calloc((size_t)input->unit_count + 1, sizeof *search->bound_seconds);
+    if (!search->states || !search->bound_seconds)
+        return error_set(err, ERROR_FAILED, "cannot search the placements: out of memory; "
+                         "name fewer devices with --devices");
+    memset(search->states, 0xff, states * sizeof *search->states);
+    for (uint32_t i = 0; i <= PLACEMENT_ALTERNATIVES; i++)
+        search->top[i] = (struct complete){ INFINITY, NO_LABEL, UINT32_MAX };
+    for (uint32_t d = 0; d < search->device_count; d++) {
+        search->best_with[d] = INFINITY;
+        search->pinned_bytes[d] = placement_pinned_bytes(input, search->devices[d], &search->pinned_mask[d]);
+        if (search->pinned_mask[d])
+            search->pinned_set |= 1u << d;
+    }
+    for (uint32_t u = input->unit_count; u-- > 0;) {
+        double least = INFINITY;
+        for (uint32_t d = 0; d < input->device_count; d++) {
+            bool possible = input->pinned[u] == (int32_t)d ||
+                            (input->pinned[u] == PLACEMENT_FREE && input->devices[d].units[u].allowed);
+            if (possible && input->devices[d].units[u].seconds < least)
+                least = input->devices[d].units[u].seconds;
+        }
+        if (input->pinned[u] == PLACEMENT_HOST)
+            least = 0;
+        search->bound_seconds[u] = search->bound_seconds[u + 1] + least;
+    }
+    return true;
+}
+
+/* Labels for every device that may run the first free unit; a plan in which
+ * everything is pinned is complete at once. */
+static bool begin(struct search *search, struct error *err) {
+    const struct placement_input *input = search->input;
+    uint64_t pool = 0;
+    for (uint32_t d = 0; d < input->device_count; d++) {
+        uint32_t mask;
+        uint64_t bytes = placement_pinned_bytes(input, d, &mask);
+        bytes += input->devices[d].scratch_bytes[mask];
+        if (bytes > input->devices[d].budget_bytes)
+            return true;
+        pool += input->devices[d].in_pool ? bytes : 0;
+    }
+    if (pool > input->pool_bytes)
+        return true;
+    double seconds = 0;
+    int32_t at = PLACEMENT_HOST;
+    uint32_t first = 0;
+    for (; first < input->unit_count && input->pinned[first] != PLACEMENT_FREE; first++) {
+        seconds += placement_hop(input, at, input->pinned[first]);
+        at = input->pinned[first];
+        if (at >= 0)
+            seconds += input->devices[at].units[first].seconds;
+    }
+    if (first == input->unit_count) {
+        record(search, NO_LABEL, 0, seconds + placement_hop(input, at, PLACEMENT_HOST));
+        return true;
+    }
+    for (uint32_t d = 0; d < search->device_count; d++) {
+        double arrival = seconds + placement_hop(input, at, (int32_t)search->devices[d]);
+        struct label label = { .seconds = arrival, .pool_bytes = pool, .parent = NO_LABEL,
+                               .start = (uint16_t)first, .device = (uint8_t)d, .set = (uint8_t)(1u << d) };
+        if (!add_label(search, label, err))
+            return false;
+    }
+    return true;
+}
+
+static bool restore(const struct search *search, const struct complete *complete,
+                    struct placement *placement, struct error *err) {
+    const struct placement_input *input = search->input;
+    placement->device = malloc(input->unit_count * sizeof *placement->device);
+    if (!placement->device)
+        return error_set(err, ERROR_FAILED, "cannot search the placements: out of memory");
+    memcpy(placement->device, input->pinned, input->unit_count * sizeof *placement->device);
+    uint32_t end = input->unit_count;
+    for (uint32_t i = complete->label; i != NO_LABEL; i = search->labels[i].parent) {
+        const struct label *label = &search->labels[i];
+        for (uint32_t u = label->start; u < end; u++)
+            if (input->pinned[u] == PLACEMENT_FREE)
+                placement->device[u] = (int32_t)search->devices[label->device];
+        end = label->start;
+    }
+    placement->seconds = placement_seconds(input, placement->device);
+    return true;
+}
+
+bool placement_fastest(const struct placement_input *input, struct placement_result *result,
+                       struct error *err) {
+    struct search search = { .input = input };
+    bool ok = false;
+    *result = (struct placement_result){ 0 };
+    for (uint32_t d = 0; d < input->device_count; d++)
+        result->best_with[d] = INFINITY;
+    if (input->unit_count > UINT16_MAX) {
+        error_set(err, ERROR_FAILED, "cannot place %u units; at most %u", input->unit_count, UINT16_MAX);
+        goto cleanup;
+    }
+    if (!prepare(&search, err) || !begin(&search, err))
+        goto cleanup;
+    /* Labels with one more device are appended behind all with fewer. */
+    for (uint32_t i = 0; i < search.label_count; i++)
+        if (!search.labels[i].beaten && !extend(&search, i, err))
+            goto cleanup;
+    if (!isfinite(search.top[0].seconds)) {
+        placement_explain_infeasible(input, result, err);
+        goto cleanup;
+    }
+    if (!restore(&search, &search.top[0], &result->best, err))
+        goto cleanup;
+    for (uint32_t i = 1; i <= PLACEMENT_ALTERNATIVES && isfinite(search.top[i].seconds); i++) {
+        if (!restore(&search, &search.top[i], &result->alternatives[i - 1], err))
+            goto cleanup;
+        result->alternative_count = i;
+    }
+    for (uint32_t d = 0; d < search.device_count; d++)
+        result->best_with[search.devices[d]] = search.best_with[d];
+    ok = true;
+
+cleanup:
+    if (!ok) {
+        bool infeasible = result->infeasible;
+        placement_result_release(result);
+        result->infeasible = infeasible;
+    }
+    free(search.labels);
+    free(search.states);
+    free(search.bound_seconds);
+    return ok;
+}

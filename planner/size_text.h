@@ -1,0 +1,25 @@
+/* size_text: amounts of memory as people write and read them. */
+#ifndef PLANNER_SIZE_TEXT_H
+#define PLANNER_SIZE_TEXT_H
+
+#include "common/error.h"
+
+#include <stdint.h>
+
+struct size_value {
+    uint64_t bytes;       /* 0 where is_percent */
+    double percent;       /* of whatever the caller measures it against */
+    bool is_percent;
+    bool was_bits;        /* a decimal unit with a small b: taken as bits; worth a warning */
+};
+
+/* Accelerate's spelling: "8GiB" "512 MiB" "1.5KiB" (powers of two), "3GB" "500MB"
+ * "10KB" (powers of ten), upper or lower case; a decimal unit that ends in a
+ * small 'b' counts bits ("3gb" = 375,000,000 bytes). Besides that TiB and TB, a plain
+ * whole number of bytes, and "80%". ERROR_USAGE otherwise. */
+bool size_parse(const char *text, struct size_value *value, struct error *err);
+
+/* "512 B", "61 MiB", "1.5 GiB", "7.12 GiB": three significant digits. */
+void size_print(uint64_t bytes, char text[24]);
+
+#endif
