@@ -1,0 +1,214 @@
+#include "planner/cost.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Typical figures: bytes/s of decode, op/s of prefill. They only order devices until
+ * the probe has run, so one line a type is enough. */
+static const struct {
+    double decode, prefill, launch, transfer, transfer_bytes;
+} typical[] = {
+    [DEVICE_GPU] = { 200e9, 5e12, 6e-6, 30e-6, 6e9 },
+    [DEVICE_IGPU] = { 30e9, 500e9, 8e-6, 30e-6, 10e9 },
+    [DEVICE_CPU] = { 8e9, 50e9, 4e-6, 5e-6, 8e9 },
+    [DEVICE_ACCELERATOR] = { 20e9, 500e9, 10e-6, 50e-6, 3e9 },
+};
+
+/* Launches of a unit in one pass, quantising its inputs included. */
+static const double launches[] = { [UNIT_EMBED] = 1, [UNIT_ATTN] = 6, [UNIT_FFN] = 5, [UNIT_HEAD] = 2 };
+
+void device_rates_assume(struct device_rates *rates, const struct device *device) {
+    unsigned type = (unsigned)device->type <= DEVICE_ACCELERATOR ? device->type : DEVICE_ACCELERATOR;
+    *rates = (struct device_rates){
+        .kv_bytes_per_s = typical[type].decode / 2, .attention_ops_per_s = typical[type].prefill / 4,
+        .launch_s = typical[type].launch, .transfer_s = typical[type].transfer,
+        .transfer_bytes_per_s = typical[type].transfer_bytes };
+    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++) {
+        rates->decode_bytes_per_s[t] = typical[type].decode;
+        rates->prefill_ops_per_s[t] = typical[type].prefill;
+    }
+}
+
+/* The value of (what, format) whose working set is nearest in ratio; 0: none. */
+static double measured_value(const struct probe_value *values, uint32_t count, const char *what,
+                             const char *format, uint64_t working_set_bytes) {
+    double best = 0, best_distance = INFINITY;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct probe_value *value = &values[i];
+        if (strcmp(value->what, what) != 0 || strcmp(value->format, format) != 0 ||
+            !(value->value > 0) || !isfinite(value->value))
+            continue;
+        double distance = 0;
+        if (value->working_set_bytes && working_set_bytes)
+            distance = fabs(log((double)value->working_set_bytes / (double)working_set_bytes));
+        if (distance < best_distance) {
+            best = value->value;
+            best_distance = distance;
+        }
+    }
+    return best;
+}
+
+static void replace(double *rate, double value) {
+    if (value > 0)
+        *rate = value;
+}
+
+static bool apply_formats(double rates[TENSOR_TYPE_COUNT], const struct probe_value *values, uint32_t count,
+                          const char *what, uint64_t working_set_bytes) {
+    double slowest = INFINITY, found[TENSOR_TYPE_COUNT];
+    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++) {
+        found[t] = measured_value(values, count, what, tensor_type_info((enum tensor_type)t)->name,
+                                  working_set_bytes);
+        if (found[t] > 0 && found[t] < slowest)
+            slowest = found[t];
+    }
+    if (!isfinite(slowest))
+        return false;
+    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++)
+        rates[t] = found[t] > 0 ? found[t] : slowest;
+    return true;
+}
+
+void device_rates_apply(struct device_rates *rates, const struct probe_value *values, uint32_t count,
+                        uint64_t working_set_bytes) {
+    if (apply_formats(rates->decode_bytes_per_s, values, count, "decode", working_set_bytes)) {
+        rates->measured = true;
+        rates->kv_bytes_per_s = rates->decode_bytes_per_s[TENSOR_F16];
+    }
+    if (apply_formats(rates->prefill_ops_per_s, values, count, "prefill", working_set_bytes))
+        rates->attention_ops_per_s = rates->prefill_ops_per_s[TENSOR_F16];
+    replace(&rates->kv_bytes_per_s, measured_value(values, count, "kv", "", working_set_bytes));
+    replace(&rates->attention_ops_per_s, measured_value(values, count, "attention", "", 0));
+    replace(&rates->launch_s, measured_value(values, count, "launch", "", 0));
+    replace(&rates->transfer_s, measured_value(values, count, "hop", "", 0));
+    replace(&rates->transfer_bytes_per_s, measured_value(values, count, "copy", "", 0));
+}
+
+/* ---- what a unit reads and computes ---- */
+
+static const enum buffer_role matrix_roles[] = {
+    BUFFER_QKV, BUFFER_O, BUFFER_GATE_UP, BUFFER_DOWN, BUFFER_HEAD,
+};
+enum { MATRIX_ROLES = sizeof matrix_roles / sizeof *matrix_roles };
+
+uint64_t cost_token_bytes(const struct model *model) {
+    uint64_t bytes = 0;
+    for (uint32_t u = 1; u < unit_count(model); u++) {
+        for (unsigned r = 0; r < MATRIX_ROLES; r++) {
+            const struct weight_ref *refs[3];
+            uint32_t count = unit_matrix_refs(model, unit_at(model, u), matrix_roles[r], refs);
+            for (uint32_t i = 0; i < count; i++)
+                bytes += model_ref_bytes(model, refs[i]);
+        }
+    }
+    return bytes;
+}
+
+bool workload_crosses_switch(const struct model *model, uint32_t prompt_tokens, uint32_t new_tokens,
+                             const char *rope) {
+    uint64_t original = model->rope.original_context;
+    return model->rope.scaling == ROPE_LONGROPE && original && strcmp(rope, "auto") == 0 &&
+           prompt_tokens <= original && (uint64_t)prompt_tokens + new_tokens > original;
+}
+
+double cost_keys(const struct model *model, double position) {
+    double keys = position + 1;
+    return model->sliding_window && keys > model->sliding_window ? model->sliding_window : keys;
+}
+
+/* Sum of cost_keys() over positions [first, first + count). */
+static double sum_of_keys(const struct model *model, double first, double count) {
+    double growing = count, window = model->sliding_window;
+    if (window > 0) {
+        growing = window - first;   /* positions that still see fewer keys than the window */
+        growing = growing < 0 ? 0 : growing > count ? count : growing;
+    }
+    return growing * (first + 1) + growing * (growing - 1) / 2 + (count - growing) * window;
+}
+
+double cost_workload_keys(const struct model *model, const struct workload *workload) {
+    return sum_of_keys(model, workload->prompt_tokens, workload->new_tokens);
+}
+
+/* Running `tokens` tokens from position 0 in passes of a micro-batch. */
+static double prefill_seconds(const struct model *model, struct unit unit, const struct device_rates *rates,
+                              const struct workload *workload, double tokens) {
+    double seconds = ceil(tokens / workload->micro_batch) * launches[unit.kind] * rates->launch_s;
+    for (unsigned r = 0; r < MATRIX_ROLES; r++) {
+        const struct weight_ref *refs[3];
+        uint32_t count = unit_matrix_refs(model, unit, matrix_roles[r], refs);
+        for (uint32_t i = 0; i < count; i++) {
+            enum tensor_type type = model->tensors[refs[i]->tensor].type;
+            double values = (double)refs[i]->row_count * (double)refs[i]->column_count;
+            double once = (double)model_ref_bytes(model, refs[i]) / rates->decode_bytes_per_s[type];
+            double computed = 2 * values * tokens / rates->prefill_ops_per_s[type];
+            /* Only the last token needs the head; nothing is faster than reading the weights once. */
+            seconds += unit.kind == UNIT_HEAD || computed < once ? once : computed;
+        }
+    }
+    if (unit.kind == UNIT_ATTN)
+        seconds += 4.0 * model->head_count * model->head_dim * sum_of_keys(model, 0, tokens) /
+                   rates->attention_ops_per_s;
+    return seconds;
+}
+
+struct unit_cost cost_unit(const struct model *model, struct unit unit, const struct device_rates *rates,
+                           const struct workload *workload) {
+    struct unit_cost cost = { .token_s = launches[unit.kind] * rates->launch_s };
+    for (unsigned r = 0; r < MATRIX_ROLES; r++) {
+        const struct weight_ref *refs[3];
+        uint32_t count = unit_matrix_refs(model, unit, matrix_roles[r], refs);
+        for (uint32_t i = 0; i < count; i++)
+            cost.token_s += (double)model_ref_bytes(model, refs[i]) /
+                            rates->decode_bytes_per_s[model->tensors[refs[i]->tensor].type];
+    }
+    if (unit.kind == UNIT_ATTN)
+        cost.key_s = 2.0 * model->kv_head_count * (double)kv_vector_bytes(model, workload->kv_type) /
+                     rates->kv_bytes_per_s;
+    cost.prefill_s = prefill_seconds(model, unit, rates, workload, workload->prompt_tokens);
+    if (workload->crosses_rope_switch)
+        cost.rerun_s = prefill_seconds(model, unit, rates, workload, model->rope.original_context + 1.0);
+    return cost;
+}
+
+double cost_total(const struct model *model, const struct unit_cost *cost, const struct workload *workload) {
+    return cost->prefill_s + cost->rerun_s + workload->new_tokens * cost->token_s +
+           cost_workload_keys(model, workload) * cost->key_s;
+}
+
+/* ---- hops ---- */
+
+static double hop_seconds(const struct device_rates *from, const struct device_rates *to, double bytes) {
+    double seconds = 0;
+    if (from)
+        seconds += from->transfer_s + bytes / from->transfer_bytes_per_s;
+    if (to)
+        seconds += to->transfer_s + bytes / to->transfer_bytes_per_s;
+    return seconds;
+}
+
+double cost_hop_token(const struct model *model, const struct device_rates *from,
+                      const struct device_rates *to) {
+    return hop_seconds(from, to, 4.0 * model->hidden_size);
+}
+
+double cost_hop_prompt(const struct model *model, const struct device_rates *from,
+                       const struct device_rates *to, const struct workload *workload) {
+    double passes = ceil((double)workload->prompt_tokens / workload->micro_batch);
+    double start = hop_seconds(from, to, 0);
+    double bytes = hop_seconds(from, to, 4.0 * model->hidden_size * workload->prompt_tokens) - start;
+    return passes * start + bytes;
+}
+
+double cost_hop_total(const struct model *model, const struct device_rates *from,
+                      const struct device_rates *to, const struct workload *workload) {
+    double seconds = cost_hop_prompt(model, from, to, workload) +
+                     workload->new_tokens * cost_hop_token(model, from, to);
+    if (workload->crosses_rope_switch) {
+        struct workload again = *workload;
+        again.prompt_tokens = model->rope.original_context + 1;
+        seconds += cost_hop_prompt(model, from, to, &again);
+    }
+    return seconds;
+}

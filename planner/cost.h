@@ -1,0 +1,79 @@
+/* cost: predicted seconds of units on a device for a declared workload. Pure.
+ *
+ *   T = T_prefill(p) + sum over i < g of T_token(p + i)
+ *   T_token(n) = bytes of weights / decode rate + keys(n) * bytes of a key / KV rate + launches
+ *   T_prefill(p) = operations / prefill rate + attention operations / its rate + launches a pass
+ *
+ * keys(n) = min(n + 1, sliding window). Where the sequence crosses a LongRoPE switch,
+ * the whole of it is run again once. Rates are what the probe measured of our own
+ * kernels; where it measured nothing, figures typical of the type of device. */
+#ifndef PLANNER_COST_H
+#define PLANNER_COST_H
+
+#include "common/device.h"
+#include "common/unit_buffers.h"
+#include "db/plan_store.h"
+
+struct device_rates {
+    double decode_bytes_per_s[TENSOR_TYPE_COUNT];   /* of stored weights, one token */
+    double prefill_ops_per_s[TENSOR_TYPE_COUNT];    /* multiplications and additions, a micro-batch */
+    double kv_bytes_per_s;
+    double attention_ops_per_s;
+    double launch_s;
+    double transfer_s;             /* start-up of a copy to or from the host */
+    double transfer_bytes_per_s;
+    bool measured;                 /* any decode rate is not a typical figure */
+};
+
+struct workload {
+    uint32_t prompt_tokens;        /* at least 1 */
+    uint32_t new_tokens;
+    uint32_t micro_batch;
+    enum kv_type kv_type;
+    bool crosses_rope_switch;      /* see workload_crosses_switch() */
+};
+
+/* Figures typical of the device's type. */
+void device_rates_assume(struct device_rates *rates, const struct device *device);
+
+/* Replace what was measured: `what` is "decode" (B/s), "prefill" (op/s), each by weight
+ * format, "kv" (B/s), "attention" (op/s), "launch" (s), "hop" (s), "copy" (B/s). Of several
+ * working sets the one nearest to `working_set_bytes` counts. A weight format that
+ * was not measured gets the rates of the slowest that was. */
+void device_rates_apply(struct device_rates *rates, const struct probe_value *values, uint32_t count,
+                        uint64_t working_set_bytes);
+
+/* Bytes of weights that one token reads: all but the embedding. */
+uint64_t cost_token_bytes(const struct model *model);
+
+/* Whether the workload starts within LongRoPE's original context and ends beyond it. */
+bool workload_crosses_switch(const struct model *model, uint32_t prompt_tokens, uint32_t new_tokens,
+                             const char *rope);
+
+struct unit_cost {
+    double prefill_s;              /* the prompt */
+    double rerun_s;                /* the second prefill at a LongRoPE switch; 0 without one */
+    double token_s;                /* one token, without KV */
+    double key_s;                  /* more for each key that the token sees */
+};
+
+struct unit_cost cost_unit(const struct model *model, struct unit unit, const struct device_rates *rates,
+                           const struct workload *workload);
+
+/* Keys that one token at position n sees, and those of all new tokens together. */
+double cost_keys(const struct model *model, double position);
+double cost_workload_keys(const struct model *model, const struct workload *workload);
+
+/* Seconds over the whole workload. */
+double cost_total(const struct model *model, const struct unit_cost *cost, const struct workload *workload);
+
+/* A hand-over of the residual vector; NULL rates: the host. One token, the prompt in
+ * passes of a micro-batch, the whole workload. */
+double cost_hop_token(const struct model *model, const struct device_rates *from,
+                      const struct device_rates *to);
+double cost_hop_prompt(const struct model *model, const struct device_rates *from,
+                       const struct device_rates *to, const struct workload *workload);
+double cost_hop_total(const struct model *model, const struct device_rates *from,
+                      const struct device_rates *to, const struct workload *workload);
+
+#endif
