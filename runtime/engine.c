@@ -1,0 +1,249 @@
+#include "runtime/engine_parts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void engine_arrived(struct engine *engine) {
+    pthread_mutex_lock(&engine->lock);
+    engine->busy_count--;
+    pthread_cond_broadcast(&engine->changed);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+static void run_task(struct worker_message *message) {
+    struct engine_device *device =
+        (struct engine_device *)((char *)message - offsetof(struct engine_device, message));
+    device->task_ok = device->task(device, &device->task_error);
+    engine_arrived(device->engine);
+}
+
+bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, struct error *),
+                    struct error *err) {
+    pthread_mutex_lock(&engine->lock);
+    engine->busy_count += engine->device_count;
+    pthread_mutex_unlock(&engine->lock);
+    for (uint32_t i = 0; i < engine->device_count; i++) {
+        struct engine_device *device = &engine->devices[i];
+        device->task = task;
+        device->message.run = run_task;
+        device_worker_post(device->worker, &device->message);
+    }
+    pthread_mutex_lock(&engine->lock);
+    while (engine->busy_count)
+        pthread_cond_wait(&engine->changed, &engine->lock);
+    pthread_mutex_unlock(&engine->lock);
+    for (uint32_t i = 0; i < engine->device_count; i++)
+        if (!engine->devices[i].task_ok) {
+            if (err)
+                *err = engine->devices[i].task_error;
+            return false;
+        }
+    return true;
+}
+
+/* The types of the matrices that this device multiplies by or gathers from. */
+static void note_types(const struct engine_device *device, bool types[TENSOR_TYPE_COUNT]) {
+    const struct device_memory *memory = &device->memory;
+    for (size_t i = 0; i < memory->list.count; i++)
+        if (memory->list.specs[i].kind == BUFFER_WEIGHTS)
+            types[memory->list.specs[i].type] = true;
+}
+
+static bool load_device(struct engine_device *device, struct error *err) {
+    struct engine *engine = device->engine;
+    double started = worker_clock();
+    struct shard_request request = {
+        .model = engine->model, .held = device->held, .options = &device->options,
+        .device = device->planned->device.short_name, .context = device->context, .queue = device->queue,
+        .interrupted = engine->interrupted,
+    };
+    if (!shard_load(&device->memory, &request, err))
+        return false;
+    struct ops_options options = { .numeric = engine->numeric, .kv_type = engine->kv_type };
+    note_types(device, options.weight_types);
+    device->ops = ops_new(device->context, device->id, device->queue, &options, err);
+    if (!device->ops)
+        return error_prefix(err, "'%s'", request.device);
+    device->forward = (struct forward){
+        .model = engine->model, .ops = device->ops, .queue = device->queue, .device = request.device,
+        .memory = &device->memory, .numeric = engine->numeric, .page_columns = engine->kv.page_columns,
+        .logit_rows = engine->logit_rows < engine->micro_batch ? engine->logit_rows : engine->micro_batch,
+    };
+    device->load_seconds = worker_clock() - started;
+    return true;
+}
+
+static bool map_table(struct engine *engine, struct error *err) {
+    if (!engine->has_host_embed)
+        return true;
+    double started = worker_clock();
+    const struct model *model = engine->model;
+    const struct weight_ref *embed = &model->embed;
+    const struct model_tensor *tensor = &model->tensors[embed->tensor];
+    uint64_t skip, bytes;
+    if (!tensor_bytes(tensor->type, embed->row_begin, embed->column_count, &skip) ||
+        !tensor_bytes(tensor->type, embed->row_count, embed->column_count, &bytes))
+        return error_set(err, ERROR_FAILED, "tensor '%s' is not a table of embeddings", tensor->name);
+    bool ok = file_map_range(&engine->table, model->files[tensor->file].path, tensor->offset + skip, bytes, err);
+    engine->host_load_seconds = worker_clock() - started;
+    return ok;
+}
+
+/* One context for the devices of a platform, a queue and a thread for each device. */
+static bool start_devices(struct engine *engine, struct error *err) {
+    for (uint32_t i = 0; i < engine->device_count; i++) {
+        struct engine_device *device = &engine->devices[i];
+        const char *name = device->planned->device.short_name;
+        if (!device->context) {
+            cl_device_id ids[PLAN_MAX_DEVICES];
+            uint32_t count = 0;
+            for (uint32_t j = i; j < engine->device_count; j++)
+                if (engine->devices[j].platform == device->platform)
+                    ids[count++] = engine->devices[j].id;
+            cl_context context = opencl_context(ids, count, err);
+            if (!context)
+                return error_prefix(err, "'%s'", name);
+            engine->contexts[engine->context_count++] = context;
+            for (uint32_t j = i; j < engine->device_count; j++)
+                if (engine->devices[j].platform == device->platform)
+                    engine->devices[j].context = context;
+        }
+        device->queue = opencl_queue(device->context, device->id, err);
+        if (!device->queue)
+            return error_prefix(err, "'%s'", name);
+        device->worker = device_worker_new(name, err);
+        if (!device->worker)
+            return false;
+    }
+    return true;
+}
+
+static bool allocate(struct engine *engine, struct error *err) {
+    engine->lengths_before = calloc(engine->sequence_count, sizeof *engine->lengths_before);
+    engine->copies = calloc(engine->sequence_count, sizeof *engine->copies);
+    engine->tap_row = calloc(engine->model->hidden_size, sizeof *engine->tap_row);
+    if (!engine->lengths_before || !engine->copies || !engine->tap_row)
+        return error_set(err, ERROR_FAILED, "cannot open the engine: out of memory");
+    return kv_cache_init(&engine->kv, engine->context, engine->sequence_count, err) &&
+           rope_init(&engine->rope, &engine->model->rope, err);
+}
+
+struct engine *engine_open(const struct model *model, const struct plan *plan,
+                           const struct engine_options *options, struct error *err) {
+    struct engine *engine = calloc(1, sizeof *engine);
+    if (!engine) {
+        error_set(err, ERROR_FAILED, "cannot open the engine: out of memory");
+        return NULL;
+    }
+    pthread_mutex_init(&engine->lock, NULL);
+    pthread_cond_init(&engine->changed, NULL);
+    engine->model = model;
+    engine->plan = plan;
+    engine->exact = options && options->exact;
+    engine->numeric = engine->exact ? NUMERIC_FLOAT : plan->numeric;
+    engine->kv_type = engine->exact ? KV_F32 : plan->request.kv_type;
+    engine->sequence_count = options && options->sequence_count ? options->sequence_count : 1;
+    engine->logit_rows = options && options->logit_rows ? options->logit_rows : 1;
+    engine->interrupted = options ? options->interrupted : NULL;
+
+    /* The passes gather embeddings into staging: they come after loading. */
+    if (engine_check_plan(engine, err) && engine_find_devices(engine, err) && engine_check_memory(engine, err) &&
+        allocate(engine, err) && map_table(engine, err) && start_devices(engine, err) &&
+        engine_run_all(engine, load_device, err) && engine_passes_init(engine, err))
+        return engine;
+    engine_close(engine);
+    return NULL;
+}
+
+void engine_close(struct engine *engine) {
+    if (!engine)
+        return;
+    for (uint32_t i = 0; i < engine->device_count; i++)
+        device_worker_free(engine->devices[i].worker);
+    for (uint32_t i = 0; i < engine->device_count; i++) {
+        struct engine_device *device = &engine->devices[i];
+        if (device->queue)
+            clFinish(device->queue);
+        ops_free(device->ops);
+        device_memory_release(&device->memory, device->queue);
+        if (device->queue)
+            clReleaseCommandQueue(device->queue);
+        free(device->held);
+    }
+    for (uint32_t i = 0; i < engine->context_count; i++)
+        clReleaseContext(engine->contexts[i]);
+    engine_passes_release(engine);
+    file_map_release(&engine->table);
+    rope_release(&engine->rope);
+    kv_cache_release(&engine->kv);
+    free(engine->lengths_before);
+    free(engine->copies);
+    free(engine->tap_row);
+    free(engine->segments);
+    free(engine->devices);
+    pthread_cond_destroy(&engine->changed);
+    pthread_mutex_destroy(&engine->lock);
+    free(engine);
+}
+
+static bool check_sequence(const struct engine *engine, uint32_t sequence, struct error *err) {
+    return sequence < engine->sequence_count ||
+           error_set(err, ERROR_FAILED, "there is no sequence %u: the engine was opened for %u", sequence,
+                     engine->sequence_count);
+}
+
+bool engine_sequence_truncate(struct engine *engine, uint32_t sequence, uint32_t length, struct error *err) {
+    if (!check_sequence(engine, sequence, err))
+        return false;
+    kv_cache_truncate(&engine->kv, sequence, length);
+    return true;
+}
+
+bool engine_sequence_fork(struct engine *engine, uint32_t source, uint32_t target, uint32_t length,
+                          struct error *err) {
+    return check_sequence(engine, source, err) && check_sequence(engine, target, err) &&
+           kv_cache_fork(&engine->kv, source, target, length, err);
+}
+
+uint32_t engine_context(const struct engine *engine) {
+    return engine->context;
+}
+
+const struct model *engine_model(const struct engine *engine) {
+    return engine->model;
+}
+
+void engine_set_tap(struct engine *engine, engine_tap *tap, void *context) {
+    engine->tap = tap;
+    engine->tap_context = context;
+}
+
+uint32_t engine_report(const struct engine *engine, struct engine_device_report *reports, uint32_t capacity) {
+    uint32_t count = 0;
+    if (engine->has_host_embed && count < capacity) {
+        struct engine_device_report *report = &reports[count++];
+        *report = (struct engine_device_report){
+            .bytes_planned = engine->host_bytes_planned, .bytes_loaded = engine->table.size,
+            .load_seconds = engine->host_load_seconds, .prefill_seconds = engine->host_prefill_seconds,
+            .decode_seconds = engine->host_decode_seconds,
+        };
+        snprintf(report->device, sizeof report->device, "host");
+    }
+    for (uint32_t i = 0; i < engine->device_count && count < capacity; i++) {
+        const struct engine_device *device = &engine->devices[i];
+        struct engine_device_report *report = &reports[count++];
+        *report = (struct engine_device_report){
+            .bytes_loaded = device->memory.bytes_loaded, .bytes_allocated = device->memory.bytes_allocated,
+            .load_seconds = device->load_seconds, .prefill_seconds = device->prefill_seconds,
+            .decode_seconds = device->decode_seconds,
+        };
+        memcpy(report->device, device->planned->device.short_name, sizeof report->device);
+        for (uint32_t j = 0; j < engine->plan->shard_count; j++) {
+            const struct shard *shard = &engine->plan->shards[j];
+            if (shard->device >= 0 && &engine->plan->devices[shard->device] == device->planned)
+                report->bytes_planned += shard->weight_bytes;
+        }
+    }
+    return count;
+}

@@ -1,0 +1,219 @@
+/* engine_check: does the plan still describe this machine and this model? */
+#include "runtime/engine_parts.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* More than any plan has: a damaged one must not become a huge allocation. */
+#define MOST_CONTEXT (1u << 26)
+#define MOST_MICRO_BATCH (1u << 16)
+
+bool engine_stale(const struct engine *engine, struct error *err, const char *format, ...) {
+    char sentence[512], name[96] = "";
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    if (engine->plan->name[0] && strcmp(engine->plan->name, "default") != 0)
+        snprintf(name, sizeof name, " --name '%s'", engine->plan->name);
+    return error_set(err, ERROR_STALE, "%s; plan it again: phiplan '%s'%s", sentence,
+                     engine->model->source.argument ? engine->model->source.argument : engine->plan->model_path,
+                     name);
+}
+
+/* What this version runs: whole units, resident, as the model's files store them. */
+static bool check_shard(const struct engine *engine, const struct shard *shard, struct error *err) {
+    struct unit unit = unit_at(engine->model, shard->unit);
+    char name[24];
+    unit_name(unit, name);
+    if (shard->part_begin != 0 || shard->part_end != unit_part_count(engine->model, unit))
+        return engine_stale(engine, err, "the plan places parts %u to %u of '%s', which has %u and must be whole",
+                            shard->part_begin, shard->part_end, name, unit_part_count(engine->model, unit));
+    if (shard->residency != RESIDENT)
+        return engine_stale(engine, err, "the plan streams '%s'; phirun keeps every unit resident", name);
+    if (strcmp(shard->format, "keep") != 0 || shard->artifact != 0)
+        return engine_stale(engine, err, "the plan wants '%s' in the layout '%s', which phirun does not know", name,
+                            shard->format);
+    return true;
+}
+
+/* Consecutive units on one device are one segment; embed on the host is in none. */
+static bool make_segments(struct engine *engine, const uint32_t *device_of, struct error *err) {
+    const struct plan *plan = engine->plan;
+    engine->segments = calloc(plan->unit_count, sizeof *engine->segments);
+    if (!engine->segments)
+        return error_set(err, ERROR_FAILED, "cannot list the segments of the plan: out of memory");
+    for (uint32_t unit = engine->has_host_embed; unit < plan->unit_count; unit++) {
+        struct segment *last = engine->segments + engine->segment_count;
+        if (engine->segment_count && last[-1].device == device_of[unit])
+            last[-1].unit_end = unit + 1;
+        else
+            engine->segments[engine->segment_count++] = (struct segment){ device_of[unit], unit, unit + 1 };
+    }
+    return true;
+}
+
+bool engine_check_plan(struct engine *engine, struct error *err) {
+    const struct plan *plan = engine->plan;
+    const struct model *model = engine->model;
+    if (!plan_validate(plan, err))
+        return false;
+    if (!model->has_weights)
+        return error_set(err, ERROR_FAILED, "model '%s' has no weight files; only phiplan --dry-run can use it",
+                         model->name);
+    if (plan->unit_count != unit_count(model))
+        return engine_stale(engine, err, "the plan has %u units and the model '%s' has %u", plan->unit_count,
+                            model->name, unit_count(model));
+    engine->context = plan->request.context;
+    engine->micro_batch = plan->request.micro_batch ? plan->request.micro_batch : 256;
+    if (engine->context == 0 || engine->context > MOST_CONTEXT || engine->micro_batch > MOST_MICRO_BATCH)
+        return engine_stale(engine, err, "the plan is damaged: it has a context of %u and micro-batches of %u",
+                            engine->context, engine->micro_batch);
+
+    engine->devices = calloc(plan->device_count + 1, sizeof *engine->devices);
+    uint32_t *device_of = calloc(plan->unit_count, sizeof *device_of);
+    uint32_t place[PLAN_MAX_DEVICES];       /* plan.devices -> engine.devices */
+    bool ok = false;
+    if (!engine->devices || !device_of) {
+        error_set(err, ERROR_FAILED, "cannot list the plan's devices: out of memory");
+        goto cleanup;
+    }
+    for (uint32_t i = 0; i < plan->device_count; i++)
+        place[i] = UINT32_MAX;
+    for (uint32_t i = 0; i < plan->shard_count; i++) {
+        const struct shard *shard = &plan->shards[i];
+        if (!check_shard(engine, shard, err))
+            goto cleanup;
+        if (shard->device == PLAN_HOST) {
+            engine->has_host_embed = true;
+            engine->host_bytes_planned = shard->weight_bytes;
+            continue;
+        }
+        if (place[shard->device] == UINT32_MAX) {
+            place[shard->device] = engine->device_count;
+            struct engine_device *device = &engine->devices[engine->device_count++];
+            device->engine = engine;
+            device->planned = &plan->devices[shard->device];
+            device->held = calloc(plan->unit_count, sizeof *device->held);
+            if (!device->held) {
+                error_set(err, ERROR_FAILED, "cannot list the plan's units: out of memory");
+                goto cleanup;
+            }
+        }
+        device_of[shard->unit] = place[shard->device];
+        engine->devices[place[shard->device]].held[shard->unit] = true;
+    }
+    ok = make_segments(engine, device_of, err);
+
+cleanup:
+    free(device_of);
+    return ok;
+}
+
+static bool check_device(struct engine *engine, struct engine_device *device, const struct opencl_devices *found,
+                         struct error *err) {
+    const struct plan_device *planned = device->planned;
+    const struct device *before = &planned->device;
+    const struct opencl_device *present = opencl_find(found, before);
+    if (!present)
+        return engine_stale(engine, err, "device '%s' of the plan (%s, %s) is not there: %u other%s found",
+                            before->short_name, before->name, before->platform, found->count,
+                            found->count == 1 ? "" : "s");
+    device->present = present->info;
+    device->platform = present->platform;
+    device->id = present->id;
+    if (strcmp(before->driver, present->info.driver) != 0)
+        return engine_stale(engine, err, "the driver of '%s' was '%s' and is '%s' now", before->short_name,
+                            before->driver, present->info.driver);
+    if (present->info.memory_bytes < planned->budget_bytes)
+        return engine_stale(engine, err, "the memory of '%s' was %.1f MB, of which the plan may use %.1f, and is "
+                            "%.1f MB now", before->short_name, 1e-6 * (double)before->memory_bytes,
+                            1e-6 * (double)planned->budget_bytes, 1e-6 * (double)present->info.memory_bytes);
+    if (present->info.max_buffer_bytes < planned->max_buffer_bytes)
+        return engine_stale(engine, err, "the largest buffer of '%s' was %.1f MB and is %.1f MB now",
+                            before->short_name, 1e-6 * (double)planned->max_buffer_bytes,
+                            1e-6 * (double)present->info.max_buffer_bytes);
+    device->options = (struct buffer_options){
+        .context = engine->context, .micro_batch = engine->micro_batch,
+        .sequence_count = engine->sequence_count, .logit_rows = engine->logit_rows,
+        .kv_type = engine->kv_type, .numeric = engine->numeric, .alignment = present->info.alignment,
+        .max_buffer_bytes = planned->max_buffer_bytes ? planned->max_buffer_bytes
+                                                      : present->info.max_buffer_bytes,
+    };
+    return true;
+}
+
+bool engine_find_devices(struct engine *engine, struct error *err) {
+    if (!plan_check_environment(engine->plan, err)) {
+        char sentence[sizeof err->text] = "";
+        if (err)
+            snprintf(sentence, sizeof sentence, "%s", err->text);
+        return engine_stale(engine, err, "%s", sentence);
+    }
+    struct opencl_devices found = { 0 };
+    if (!opencl_enumerate(&found, NULL, err))
+        return false;
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < engine->device_count; i++)
+        ok = check_device(engine, &engine->devices[i], &found, err);
+    opencl_devices_release(&found);
+    return ok;
+}
+
+/* Bytes of all buffers of a device for a context; UINT64_MAX where they cannot be made. */
+static uint64_t bytes_for(const struct engine *engine, const struct engine_device *device, uint32_t context,
+                          struct error *err) {
+    struct buffer_options options = device->options;
+    options.context = context;
+    struct buffer_list list = { 0 };
+    uint64_t bytes = UINT64_MAX;
+    if (shard_list_buffers(engine->model, device->held, &options, &list, err)) {
+        bytes = 0;
+        for (int kind = 0; kind < 4; kind++)
+            bytes += list.total_bytes[kind];
+    }
+    buffer_list_release(&list);
+    return bytes;
+}
+
+/* The longest context, in whole pages, that fits all budgets; 0 for none. */
+static uint32_t fitting_context(const struct engine *engine) {
+    uint32_t fits = 0, too_long = engine->context / KV_PAGE_TOKENS + 1;   /* in pages */
+    while (too_long - fits > 1) {
+        uint32_t pages = fits + (too_long - fits) / 2;
+        bool ok = true;
+        for (uint32_t i = 0; ok && i < engine->device_count; i++) {
+            uint64_t budget = engine->devices[i].planned->budget_bytes;
+            uint64_t bytes = bytes_for(engine, &engine->devices[i], pages * KV_PAGE_TOKENS, NULL);
+            ok = bytes != UINT64_MAX && (budget == 0 || bytes <= budget);
+        }
+        *(ok ? &fits : &too_long) = pages;
+    }
+    return fits * KV_PAGE_TOKENS;
+}
+
+bool engine_check_memory(struct engine *engine, struct error *err) {
+    for (uint32_t i = 0; i < engine->device_count; i++) {
+        const struct engine_device *device = &engine->devices[i];
+        uint64_t budget = device->planned->budget_bytes;
+        struct error reason = { 0 };
+        uint64_t bytes = bytes_for(engine, device, engine->context, &reason);
+        if (bytes != UINT64_MAX && (budget == 0 || bytes <= budget))
+            continue;
+        char what[256];
+        if (bytes == UINT64_MAX)
+            snprintf(what, sizeof what, "%.200s", reason.text);
+        else
+            snprintf(what, sizeof what, "'%s' may use %.1f MB and needs %.1f MB",
+                     device->planned->device.short_name, 1e-6 * (double)budget, 1e-6 * (double)bytes);
+        const char *why = engine->exact ? " with --exact, whose KV is float32" : "";
+        uint32_t context = fitting_context(engine);
+        if (context == 0)
+            return engine_stale(engine, err, "%s%s, and no context fits", what, why);
+        return error_set(err, ERROR_STALE, "%s%s, for a context of %u; plan it again: phiplan '%s' --ctx %u", what,
+                         why, engine->context, engine->model->source.argument, context);
+    }
+    return true;
+}

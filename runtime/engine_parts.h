@@ -1,0 +1,139 @@
+/* engine_parts: what the engine's own files share. Nobody else includes it.
+ *
+ * A forward pass is cut into micro-batches; each is a struct pass that travels as a
+ * message through the segments (runs of units on one device): the worker of a
+ * segment's device enqueues it whole, reads the residual into host staging and posts
+ * the pass to the next one. Up to STAGE_COUNT passes travel at a time, in order, so
+ * that devices work on different micro-batches at once. */
+#ifndef RUNTIME_ENGINE_PARTS_H
+#define RUNTIME_ENGINE_PARTS_H
+
+#include "runtime/device_worker.h"
+#include "runtime/engine.h"
+#include "runtime/forward.h"
+#include "runtime/kv_cache.h"
+#include "runtime/rope.h"
+
+#include "common/file_map.h"
+
+#include <pthread.h>
+
+struct engine_device {
+    struct engine *engine;
+    const struct plan_device *planned;     /* borrowed from the plan */
+    struct device present;                 /* as found in this process */
+    cl_platform_id platform;
+    cl_device_id id;
+    cl_context context;                    /* borrowed from the engine */
+    cl_command_queue queue;
+    struct device_worker *worker;
+    struct ops *ops;                       /* of the worker's thread */
+    bool *held;                            /* [unit_count] */
+    struct buffer_options options;
+    struct device_memory memory;
+    struct forward forward;
+
+    /* of the worker's thread: what the small buffers hold */
+    uint64_t input_of;                     /* number of the pass */
+    uint64_t pages_version;
+
+    /* a task given to every device at once, see engine_run_all() */
+    struct worker_message message;
+    bool (*task)(struct engine_device *device, struct error *err);
+    bool task_ok;
+    struct error task_error;
+
+    double load_seconds, prefill_seconds, decode_seconds;   /* read while nothing runs */
+};
+
+struct segment {
+    uint32_t device;                       /* index into engine->devices */
+    uint32_t unit_begin, unit_end;
+};
+
+struct pass {
+    struct worker_message message;
+    struct engine *engine;
+    uint32_t slot;                         /* which of the stages are its */
+    bool is_busy;                          /* under engine->lock */
+    uint64_t number;
+    bool is_prefill, is_last;              /* is_last: has the last token of the batch */
+
+    struct forward_input input;            /* points into the arrays below */
+    int32_t *tokens, *positions, *sequences;   /* [micro_batch] */
+    float *rope;                           /* [micro_batch][rotary_dim / 2][2] */
+    uint32_t *wanted;                      /* [micro_batch] rows whose logits are wanted */
+    uint32_t wanted_count;
+    float *logits;                         /* the caller's, for those rows */
+
+    uint32_t segment, segment_end;         /* the next one to run; after the last one */
+    const float *residual;                 /* on the host, for the next segment; NULL: none yet */
+    bool ok;
+    struct error error;
+};
+
+struct engine {
+    const struct model *model;             /* borrowed */
+    const struct plan *plan;               /* borrowed */
+    bool exact;
+    enum numeric_class numeric;
+    enum kv_type kv_type;
+    uint32_t context, micro_batch, sequence_count, logit_rows;
+    const volatile sig_atomic_t *interrupted;
+
+    struct engine_device *devices;         /* [device_count] those of the plan that hold something */
+    uint32_t device_count;
+    cl_context contexts[PLAN_MAX_DEVICES];
+    uint32_t context_count;
+    struct segment *segments;
+    uint32_t segment_count;
+
+    bool has_host_embed;
+    struct file_map table;                 /* the embedding's rows, as stored */
+    uint64_t host_bytes_planned;
+    double host_load_seconds, host_prefill_seconds, host_decode_seconds;
+
+    struct rope rope;
+    struct kv_cache kv;
+    uint32_t *lengths_before;              /* [sequence_count] at the start of a forward */
+    struct kv_copy *copies;                /* [sequence_count] */
+    uint32_t copy_count;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint32_t busy_count;                   /* tasks and passes under way; under lock */
+    struct pass passes[STAGE_COUNT];
+    uint64_t pass_number;
+    bool has_failed;                       /* under lock; then only closing is left */
+    struct error failure;
+
+    engine_tap *tap;
+    void *tap_context;
+    float *tap_row;                        /* [hidden] */
+};
+
+static inline bool engine_is_interrupted(const struct engine *engine) {
+    return engine->interrupted && *engine->interrupted;
+}
+
+/* engine_check.c: before anything is allocated. Fill devices (all but context, queue,
+ * worker) and segments, or say what no longer fits. */
+bool engine_check_plan(struct engine *engine, struct error *err);
+bool engine_find_devices(struct engine *engine, struct error *err);
+bool engine_check_memory(struct engine *engine, struct error *err);
+/* ERROR_STALE with the command to type after the sentence. Returns false. */
+bool engine_stale(const struct engine *engine, struct error *err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* engine.c: run a task on every device's worker and wait for all; the first failure in
+ * the order of the devices is reported. */
+bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, struct error *),
+                    struct error *err);
+/* From a worker: one task or pass less is under way. */
+void engine_arrived(struct engine *engine);
+
+/* engine_pass.c */
+bool engine_passes_init(struct engine *engine, struct error *err);
+void engine_passes_release(struct engine *engine);
+
+#endif

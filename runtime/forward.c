@@ -1,0 +1,196 @@
+#include "runtime/forward.h"
+
+#include <math.h>
+
+static bool write_values(const struct forward *forward, enum buffer_role role, const void *values, size_t bytes,
+                         struct error *err) {
+    cl_mem buffer = forward->memory->shared[role];
+    if (!buffer)
+        return true;   /* no unit of this device reads it */
+    cl_int code = clEnqueueWriteBuffer(forward->queue, buffer, CL_FALSE, 0, bytes, values, 0, NULL, NULL);
+    return code == CL_SUCCESS ||
+           opencl_failed(err, code, "cannot write %s to '%s'", buffer_role_name(role), forward->device);
+}
+
+bool forward_write_input(const struct forward *forward, const struct forward_input *input, struct error *err) {
+    size_t n = input->token_count;
+    return write_values(forward, BUFFER_TOKENS, input->tokens, n * sizeof(int32_t), err) &&
+           write_values(forward, BUFFER_POSITIONS, input->positions, n * sizeof(int32_t), err) &&
+           write_values(forward, BUFFER_SEQUENCES, input->sequences, n * sizeof(int32_t), err) &&
+           write_values(forward, BUFFER_ROPE, input->rope,
+                        n * forward->model->rope.rotary_dim * sizeof(float), err);
+}
+
+bool forward_write_pages(const struct forward *forward, const int32_t *table, uint32_t entries,
+                         struct error *err) {
+    return write_values(forward, BUFFER_PAGES, table, entries * sizeof *table, err);
+}
+
+bool forward_write_residual(const struct forward *forward, const float *residual, uint32_t token_count,
+                            struct error *err) {
+    return write_values(forward, BUFFER_RESIDUAL, residual,
+                        (size_t)token_count * forward->model->hidden_size * sizeof *residual, err);
+}
+
+/* Whether a matrix takes its input in blocks of int8. */
+static bool takes_q8(const struct forward *forward, const struct device_matrix *matrix) {
+    return forward->numeric == NUMERIC_INT8 && tensor_type_info(matrix->type)->is_quantised;
+}
+
+/* The forms that the buffers of a matrix, which may differ in type, want their input in. */
+struct input_forms { bool as_float, as_q8; };
+
+static struct input_forms input_forms(const struct forward *forward, const struct matrix_list *list) {
+    struct input_forms forms = { false, false };
+    for (uint32_t i = 0; i < list->count; i++)
+        *(takes_q8(forward, &list->entries[i]) ? &forms.as_q8 : &forms.as_float) = true;
+    return forms;
+}
+
+/* y [n][y_stride] (+)= W x, where x is in the act buffers in the forms wanted. */
+static bool multiply(const struct forward *forward, const struct matrix_list *list, cl_mem y, uint32_t y_stride,
+                     uint32_t n, bool accumulate, struct error *err) {
+    const struct device_memory *memory = forward->memory;
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct device_matrix *matrix = &list->entries[i];
+        bool ok = takes_q8(forward, matrix)
+            ? op_matmul_q8(forward->ops, matrix, &memory->act_q8, y, n, y_stride, accumulate, err)
+            : op_matmul(forward->ops, matrix, memory->shared[BUFFER_ACT], y, n, y_stride, accumulate, err);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+/* act = the normed residual, in the forms that `list` takes. */
+static bool norm(const struct forward *forward, cl_mem weight, const struct matrix_list *list, uint32_t n,
+                 struct error *err) {
+    const struct device_memory *memory = forward->memory;
+    struct rms_norm_args args = {
+        .token_count = (arg_int)n, .columns = (arg_int)forward->model->hidden_size,
+        .epsilon = forward->model->norm_epsilon,
+    };
+    struct input_forms forms = input_forms(forward, list);
+    cl_mem residual = memory->shared[BUFFER_RESIDUAL];
+    return (!forms.as_float ||
+            op_rms_norm(forward->ops, residual, weight, memory->shared[BUFFER_ACT], &args, err)) &&
+           (!forms.as_q8 || op_rms_norm_q8(forward->ops, residual, weight, &memory->act_q8, &args, err));
+}
+
+static bool embed(const struct forward *forward, const struct unit_memory *unit, uint32_t n, struct error *err) {
+    const struct device_memory *memory = forward->memory;
+    for (uint32_t i = 0; i < unit->input.count; i++)
+        if (!op_embed(forward->ops, &unit->input.entries[i], memory->shared[BUFFER_TOKENS],
+                      memory->shared[BUFFER_RESIDUAL], n, err))
+            return false;
+    return true;
+}
+
+static bool attention(const struct forward *forward, const struct unit_memory *unit, uint32_t n,
+                      struct error *err) {
+    const struct model *model = forward->model;
+    const struct device_memory *memory = forward->memory;
+    cl_mem act = memory->shared[BUFFER_ACT], qkv = memory->shared[BUFFER_WIDE];
+    cl_mem positions = memory->shared[BUFFER_POSITIONS], sequences = memory->shared[BUFFER_SEQUENCES];
+    cl_mem pages = memory->shared[BUFFER_PAGES];
+    uint32_t qkv_rows = (model->head_count + 2 * model->kv_head_count) * model->head_dim;
+
+    struct rope_kv_args rope = {
+        .token_count = (arg_int)n, .head_count = (arg_int)model->head_count,
+        .kv_head_count = (arg_int)model->kv_head_count, .head_dim = (arg_int)model->head_dim,
+        .rotary_dim = (arg_int)model->rope.rotary_dim, .page_columns = (arg_int)forward->page_columns,
+        .has_bias = unit->qkv_bias != NULL, .has_qk_norm = unit->qk_norm != NULL,
+        .norm_epsilon = model->norm_epsilon,
+    };
+    struct attention_args attend = {
+        .token_count = (arg_int)n, .head_count = (arg_int)model->head_count,
+        .kv_head_count = (arg_int)model->kv_head_count, .head_dim = (arg_int)model->head_dim,
+        .qkv_stride = (arg_int)qkv_rows, .page_columns = (arg_int)forward->page_columns,
+        .window = (arg_int)model->sliding_window, .scale = (float)(1.0 / sqrt(model->head_dim)),
+    };
+    struct quantise_args quantised = {
+        .token_count = (arg_int)n, .columns = (arg_int)(model->head_count * model->head_dim),
+    };
+    return norm(forward, unit->norm, &unit->input, n, err) &&
+           multiply(forward, &unit->input, qkv, qkv_rows, n, false, err) &&
+           op_rope_kv(forward->ops, qkv, unit->qkv_bias, unit->qk_norm, memory->shared[BUFFER_ROPE], positions,
+                      sequences, pages, unit->k, unit->v, &rope, err) &&
+           op_attention(forward->ops, qkv, unit->k, unit->v, positions, sequences, pages, act, &attend, err) &&
+           (!input_forms(forward, &unit->output).as_q8 ||
+            op_quantise(forward->ops, act, &memory->act_q8, &quantised, err)) &&
+           multiply(forward, &unit->output, memory->shared[BUFFER_RESIDUAL], model->hidden_size, n, true, err);
+}
+
+static bool ffn(const struct forward *forward, const struct unit_memory *unit, uint32_t n, struct error *err) {
+    const struct model *model = forward->model;
+    const struct device_memory *memory = forward->memory;
+    cl_mem wide = memory->shared[BUFFER_WIDE];
+    struct swiglu_args args = { .token_count = (arg_int)n, .intermediate = (arg_int)model->intermediate_size };
+    struct input_forms forms = input_forms(forward, &unit->output);
+    return norm(forward, unit->norm, &unit->input, n, err) &&
+           multiply(forward, &unit->input, wide, 2 * model->intermediate_size, n, false, err) &&
+           (!forms.as_float || op_swiglu(forward->ops, wide, memory->shared[BUFFER_ACT], &args, err)) &&
+           (!forms.as_q8 || op_swiglu_q8(forward->ops, wide, &memory->act_q8, &args, err)) &&
+           multiply(forward, &unit->output, memory->shared[BUFFER_RESIDUAL], model->hidden_size, n, true, err);
+}
+
+bool forward_unit(const struct forward *forward, uint32_t unit, uint32_t token_count, struct error *err) {
+    const struct unit_memory *memory = &forward->memory->units[unit];
+    struct unit place = unit_at(forward->model, unit);
+    bool ok = place.kind == UNIT_EMBED ? embed(forward, memory, token_count, err)
+            : place.kind == UNIT_ATTN  ? attention(forward, memory, token_count, err)
+                                       : ffn(forward, memory, token_count, err);
+    if (ok)
+        return true;
+    char name[24];
+    unit_name(place, name);
+    return error_prefix(err, "'%s' on '%s'", name, forward->device);
+}
+
+bool forward_head(const struct forward *forward, uint32_t unit, const uint32_t *wanted,
+                  uint32_t wanted_count, float *logits, struct error *err) {
+    const struct model *model = forward->model;
+    const struct unit_memory *head = &forward->memory->units[unit];
+    cl_mem residual = forward->memory->shared[BUFFER_RESIDUAL];
+    cl_mem result = forward->memory->shared[BUFFER_LOGITS];
+    size_t row_bytes = model->hidden_size * sizeof(float), logit_bytes = model->vocab_size * sizeof(float);
+
+    for (uint32_t done = 0, rows; done < wanted_count; done += rows) {
+        rows = wanted_count - done < forward->logit_rows ? wanted_count - done : forward->logit_rows;
+        /* Gather the wanted rows at the front, in place: wanted is ascending, so that row i is
+         * never one that is still to be moved. */
+        for (uint32_t i = 0; i < rows; i++) {
+            uint32_t row = wanted[done + i];
+            cl_int code = row == i ? CL_SUCCESS
+                : clEnqueueCopyBuffer(forward->queue, residual, residual, row * row_bytes, i * row_bytes,
+                                      row_bytes, 0, NULL, NULL);
+            if (code != CL_SUCCESS)
+                return opencl_failed(err, code, "'head' on '%s': cannot gather rows", forward->device);
+        }
+        if (!norm(forward, head->norm, &head->input, rows, err) ||
+            !multiply(forward, &head->input, result, model->vocab_size, rows, false, err))
+            return error_prefix(err, "'head' on '%s'", forward->device);
+        bool is_last = done + rows == wanted_count;
+        cl_int code = clEnqueueReadBuffer(forward->queue, result, is_last, 0, rows * logit_bytes,
+                                          logits + (size_t)done * model->vocab_size, 0, NULL, NULL);
+        if (code != CL_SUCCESS)
+            return opencl_failed(err, code, "cannot read logits from '%s'", forward->device);
+    }
+    return true;
+}
+
+bool forward_copy_page(const struct forward *forward, int32_t from, int32_t to, uint64_t page_bytes,
+                       struct error *err) {
+    for (uint32_t unit = 0; unit < unit_count(forward->model); unit++) {
+        const struct unit_memory *memory = &forward->memory->units[unit];
+        cl_mem pages[2] = { memory->k, memory->v };
+        for (int i = 0; i < 2; i++) {
+            cl_int code = !pages[i] ? CL_SUCCESS
+                : clEnqueueCopyBuffer(forward->queue, pages[i], pages[i], (uint64_t)from * page_bytes,
+                                      (uint64_t)to * page_bytes, page_bytes, 0, NULL, NULL);
+            if (code != CL_SUCCESS)
+                return opencl_failed(err, code, "cannot copy a KV page on '%s'", forward->device);
+        }
+    }
+    return true;
+}

@@ -1,0 +1,46 @@
+/* forward: the transformer on one device, unit by unit.
+ *
+ * Everything is enqueued without waiting; the only blocking call is the read of the
+ * logits at the end of forward_head(). n = token_count, at most the micro-batch. */
+#ifndef RUNTIME_FORWARD_H
+#define RUNTIME_FORWARD_H
+
+#include "runtime/shard_loader.h"
+
+struct forward {
+    const struct model *model;
+    struct ops *ops;
+    cl_command_queue queue;
+    const char *device;                  /* name, for sentences */
+    const struct device_memory *memory;
+    enum numeric_class numeric;
+    uint32_t page_columns;               /* of the page table */
+    uint32_t logit_rows;                 /* rows that the logits buffer holds; at least 1 */
+};
+
+/* What a device needs to know of a micro-batch; non-blocking writes from memory that must
+ * stay as it is until the micro-batch has passed. */
+struct forward_input {
+    uint32_t token_count;
+    const int32_t *tokens, *positions, *sequences;   /* [n] */
+    const float *rope;                               /* [n][rotary_dim / 2][2] */
+};
+bool forward_write_input(const struct forward *forward, const struct forward_input *input, struct error *err);
+bool forward_write_pages(const struct forward *forward, const int32_t *table, uint32_t entries,
+                         struct error *err);
+bool forward_write_residual(const struct forward *forward, const float *residual, uint32_t token_count,
+                            struct error *err);
+
+/* The residual [n][hidden] of the device, through one unit: not the head. */
+bool forward_unit(const struct forward *forward, uint32_t unit, uint32_t token_count, struct error *err);
+
+/* logits [wanted_count][vocab] of the rows `wanted` (ascending) of the residual, which is
+ * used up. Returns when they are there. */
+bool forward_head(const struct forward *forward, uint32_t unit, const uint32_t *wanted,
+                  uint32_t wanted_count, float *logits, struct error *err);
+
+/* Copy page `from` to page `to` in every attn unit of the device. */
+bool forward_copy_page(const struct forward *forward, int32_t from, int32_t to, uint64_t page_bytes,
+                       struct error *err);
+
+#endif

@@ -1,0 +1,60 @@
+/* shard_loader: the buffers of one device: made exactly as common/unit_buffers.h
+ * lists them, weights read into them from the model's files. */
+#ifndef RUNTIME_SHARD_LOADER_H
+#define RUNTIME_SHARD_LOADER_H
+
+#include "common/model.h"
+#include "common/unit_buffers.h"
+#include "kernels/ops.h"
+
+#include <signal.h>
+
+/* The buffers that make up a matrix, by rows; several where it was split or where its
+ * parts are of different types. */
+struct matrix_list {
+    struct device_matrix *entries;   /* borrowed from the device_memory */
+    uint32_t count;
+};
+
+/* All borrowed from the device_memory; NULL or count 0: the unit has none. */
+struct unit_memory {
+    cl_mem norm, qkv_bias, qk_norm;
+    struct matrix_list input;        /* attn: q, k, v; ffn: gate, up; head: head; embed: table */
+    struct matrix_list output;       /* attn: o; ffn: down */
+    cl_mem k, v;
+};
+
+#define STAGE_COUNT 2
+
+struct device_memory {
+    struct unit_memory *units;       /* [unit_count]; filled for those that are held */
+    cl_mem shared[BUFFER_STAGE];     /* scratch by buffer_role; NULL where not needed */
+    struct q8_buffers act_q8;        /* the three of shared */
+    float *stage[STAGE_COUNT];       /* host staging, mapped for the device's life; [n][hidden] */
+
+    struct buffer_list list;
+    cl_mem *buffers;                 /* [list.count], owned */
+    struct device_matrix *matrices;  /* owned */
+    cl_mem stage_buffers[STAGE_COUNT];
+    uint64_t bytes_allocated, bytes_loaded;
+};
+
+struct shard_request {
+    const struct model *model;
+    const bool *held;                /* [unit_count] the units of this device */
+    const struct buffer_options *options;
+    const char *device;              /* name, for sentences */
+    cl_context context;
+    cl_command_queue queue;
+    const volatile sig_atomic_t *interrupted;   /* may be NULL */
+};
+
+/* All the buffers that a device needs for the units it holds. */
+bool shard_list_buffers(const struct model *model, const bool *held, const struct buffer_options *options,
+                        struct buffer_list *list, struct error *err);
+
+/* Allocate and load. On failure too, device_memory_release() must follow. */
+bool shard_load(struct device_memory *memory, const struct shard_request *request, struct error *err);
+void device_memory_release(struct device_memory *memory, cl_command_queue queue);
+
+#endif
