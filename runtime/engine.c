@@ -46,8 +46,8 @@ bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, 
 static void note_types(const struct engine_device *device, bool types[TENSOR_TYPE_COUNT]) {
     const struct device_memory *memory = &device->memory;
     for (size_t i = 0; i < memory->list.count; i++)
-        if (memory->list.specs[i].kind == BUFFER_WEIGHTS)
-            types[memory->list.specs[i].type] = true;
+        if (memory->matrices[i].buffer)
+            types[memory->matrices[i].type] = true;
 }
 
 static bool load_device(struct engine_device *device, struct error *err) {

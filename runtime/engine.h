@@ -58,8 +58,8 @@ bool engine_forward(struct engine *engine, const struct engine_batch *batch, flo
 /* KV pages: a sequence's row of the page table. Pages are reference-counted. */
 bool engine_sequence_truncate(struct engine *engine, uint32_t sequence, uint32_t length,
                               struct error *err);          /* drop positions >= length */
-/* Make `target` share source's first `length` positions (full pages shared, the
- * last partial page copied). `target` must be empty. */
+/* Make `target`, which must be empty, share source's first `length` positions: no page is
+ * copied until one of the two writes to it. */
 bool engine_sequence_fork(struct engine *engine, uint32_t source, uint32_t target,
                           uint32_t length, struct error *err);
 
@@ -68,8 +68,9 @@ const struct model *engine_model(const struct engine *engine);
 uint32_t engine_report(const struct engine *engine, struct engine_device_report *reports,
                        uint32_t capacity);                 /* returns how many */
 
-/* For tests: called after each unit with the residual of the last token of the
- * batch, [hidden] floats. Slow: finishes after every unit. NULL switches it off. */
+/* For tests: called after each unit that a device runs, but the head, with the residual of
+ * the last token of the batch, [hidden] floats; on the device's thread. Slow: finishes after
+ * every unit. NULL switches it off. */
 typedef void engine_tap(void *context, uint32_t unit, const float *residual);
 void engine_set_tap(struct engine *engine, engine_tap *tap, void *context);
 

@@ -11,13 +11,14 @@ static int32_t *row(struct kv_cache *cache, uint32_t sequence) {
 }
 
 bool kv_cache_init(struct kv_cache *cache, uint32_t context, uint32_t sequence_count, struct error *err) {
-    uint32_t pages = pages_of(context);
-    *cache = (struct kv_cache){ .page_count = pages, .page_columns = pages,
-                                .sequence_count = sequence_count, .free_count = pages, .version = 1 };
-    if (pages == 0 || sequence_count == 0 || pages > INT32_MAX / sequence_count)
+    uint32_t columns = pages_of(context);
+    if (columns == 0 || sequence_count == 0 || columns > INT32_MAX / 2 / sequence_count)
         return error_set(err, ERROR_FAILED, "cannot lay out KV for %u tokens in %u sequences", context,
                          sequence_count);
-    cache->table = malloc((size_t)sequence_count * pages * sizeof *cache->table);
+    uint32_t pages = columns + sequence_count - 1;
+    *cache = (struct kv_cache){ .page_count = pages, .page_columns = columns,
+                                .sequence_count = sequence_count, .free_count = pages, .version = 1 };
+    cache->table = malloc((size_t)sequence_count * columns * sizeof *cache->table);
     cache->lengths = calloc(sequence_count, sizeof *cache->lengths);
     cache->references = calloc(pages, sizeof *cache->references);
     cache->free_pages = malloc(pages * sizeof *cache->free_pages);
@@ -25,7 +26,7 @@ bool kv_cache_init(struct kv_cache *cache, uint32_t context, uint32_t sequence_c
         kv_cache_release(cache);
         return error_set(err, ERROR_FAILED, "cannot keep a page table of %u pages: out of memory", pages);
     }
-    for (size_t i = 0; i < (size_t)sequence_count * pages; i++)
+    for (size_t i = 0; i < (size_t)sequence_count * columns; i++)
         cache->table[i] = -1;
     /* Taken from the end: pages are used in ascending order at first. */
     for (uint32_t i = 0; i < pages; i++)

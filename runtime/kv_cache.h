@@ -26,7 +26,8 @@ struct kv_cache {
 /* A page to copy in every attn unit before the next write. */
 struct kv_copy { int32_t from, to; };
 
-/* `context` tokens in all, over all sequences. */
+/* `context` tokens in all, over all sequences; as unit_buffers() counts, each sequence but
+ * the first has a page more, since it may leave one partly used. */
 bool kv_cache_init(struct kv_cache *cache, uint32_t context, uint32_t sequence_count, struct error *err);
 void kv_cache_release(struct kv_cache *cache);
 

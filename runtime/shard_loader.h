@@ -34,7 +34,7 @@ struct device_memory {
 
     struct buffer_list list;
     cl_mem *buffers;                 /* [list.count], owned */
-    struct device_matrix *matrices;  /* owned */
+    struct device_matrix *matrices;  /* [list.count], owned; without a buffer where it is no matrix */
     cl_mem stage_buffers[STAGE_COUNT];
     uint64_t bytes_allocated, bytes_loaded;
 };
