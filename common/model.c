@@ -1,6 +1,45 @@
-#include "common/model.h"
+#include "common/model_build.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* What people call it: org/name as typed, else the last component of the path. */
+static char *name_of(const struct model_source *source) {
+    if (source->from_hub)
+        return strdup(source->argument);
+    const char *slash = strrchr(source->path, '/');
+    const char *base = slash && slash[1] ? slash + 1 : source->path;
+    size_t length = strlen(base);
+    if (source->kind == SOURCE_GGUF && length > 5 && strcasecmp(base + length - 5, ".gguf") == 0)
+        length -= 5;
+    return strndup(base, length);
+}
+
+struct model *model_open(const struct model_source *source, const struct model_options *options,
+                         struct error *err) {
+    static const struct model_options defaults = { 0 };
+    struct model *model = calloc(1, sizeof *model);
+    if (!model) {
+        error_set(err, ERROR_FAILED, "cannot open '%s': out of memory", source->path);
+        return NULL;
+    }
+    struct model_builder builder = { .model = model, .options = options ? options : &defaults };
+    bool ok = false;
+    model->bos_id = model->pad_id = -1;
+    model->source = (struct model_source){ .kind = source->kind, .argument = strdup(source->argument),
+                                           .path = strdup(source->path), .from_hub = source->from_hub };
+    model->name = name_of(source);
+    if (!model->source.argument || !model->source.path || !model->name)
+        error_set(err, ERROR_FAILED, "cannot open '%s': out of memory", source->path);
+    else
+        ok = source->kind == SOURCE_GGUF ? model_read_gguf(&builder, err) : model_read_directory(&builder, err);
+    if (!ok) {
+        model_close(model);
+        return NULL;
+    }
+    return model;
+}
 
 void model_close(struct model *model) {
     if (!model)
@@ -33,7 +72,7 @@ uint64_t model_ref_bytes(const struct model *model, const struct weight_ref *ref
 uint64_t model_weight_bytes(const struct model *model) {
     uint64_t total = 0;
     for (uint32_t i = 0; i < model->tensor_count; i++)
-        total += model->tensors[i].size_bytes;   /* no overflow: each lies within its file */
+        total += model->tensors[i].size_bytes;
     return total;
 }
 
