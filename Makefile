@@ -23,6 +23,7 @@ PROGRAMS := $(patsubst planner/%.c,$(BUILD)/%,$(wildcard planner/phiplan.c)) \
             $(patsubst runtime/%.c,$(BUILD)/%,$(wildcard runtime/phirun.c))
 TESTS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench_*.c))
+FUZZERS  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz_*.c))
 SUPPORT  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support*.c))
 BASE     := $(call archive,db) $(call archive,kernels) $(call archive,common)
 
@@ -73,12 +74,22 @@ check-layers:  ## check that #include lines obey the module order
 	$(Q)! grep -lE '<(CL/cl|CL/opencl)\.h>' db/*.[ch] kernels/*.[ch] planner/*.[ch] runtime/*.[ch]
 	$(Q)for h in */*.h; do $(CC) $(CPPFLAGS) -std=c11 -Wall -Wextra -Wpedantic -fsyntax-only -x c $$h || exit 1; done
 
+# The same rules once more, by clang; every tests/fuzz_*.c becomes a libFuzzer program.
+fuzz:  ## build the fuzz programs into build-fuzz/ (clang)
+	$(Q)$(MAKE) BUILD=build-fuzz CC=clang CFLAGS='-O1 -g -w' SANITIZE=fuzzer-no-link,address,undefined fuzz-programs
+fuzz-programs: $(FUZZERS)
+$(FUZZERS): %: %.o $(BUILD)/tests/support_fuzz.o $(call archive,runtime) $(call archive,common)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(FLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+check-fuzz:  ## run every fuzz program for a fixed number of runs (RUNS=20000)
+	$(Q)RUNS=$(RUNS) sh tests/cli/test_fuzz.sh
+
 clean:  ## remove everything that was built
 	rm -rf build build-san build-fuzz
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: check-fast all programs test-programs check-layers clean help
+.PHONY: check-fast check-fuzz fuzz fuzz-programs all programs test-programs check-layers clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)
