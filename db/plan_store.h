@@ -20,10 +20,12 @@ char *plan_store_default_path(struct error *err);
 
 enum store_mode {
     STORE_CREATE,     /* open, make or migrate: phiplan */
-    STORE_EXISTING    /* must exist; opened read-only where it cannot be written: phirun */
+    STORE_EXISTING    /* must exist: phirun */
 };
 
-/* NULL on failure. A missing file with STORE_EXISTING: ERROR_NO_PLAN. */
+/* NULL on failure. A missing or empty file with STORE_EXISTING: ERROR_NO_PLAN. A file
+ * that is there but cannot be written, or lies in a folder that cannot, is opened
+ * read-only in both modes; saving then fails with a sentence that says so. */
 struct plan_store *plan_store_open(const char *path, enum store_mode mode, struct error *err);
 void plan_store_close(struct plan_store *store);             /* NULL is fine */
 bool plan_store_is_read_only(const struct plan_store *store);

@@ -92,12 +92,34 @@ static void type_names_are_read_back(void **state) {
     assert_int_equal(type, DEVICE_CPU);
 }
 
+static void the_hardware_key_is_that_of_the_set_of_devices(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct device card = make("Vendor", "card", DEVICE_GPU), cpu = make("PoCL", "cpu", DEVICE_CPU);
+    const struct device *one[] = { &card, &cpu }, *two[] = { &cpu, &card };
+    char key[65], same[65], other[65];
+    ASSERT_OK(device_hardware_key(one, 2, key, &err), err);
+    /* printf 'PoCL|0x10de|cpu|cpu||0\nVendor|0x10de|card|gpu||0\n' | sha256sum */
+    assert_string_equal(key, "7b129ac5fa4ee39bfd3c28ac76d9740b673f43c261ef0d1c3849484735225af2");
+    card.memory_bytes = 1;   /* a precondition, not identity */
+    strcpy(cpu.driver, "new");
+    ASSERT_OK(device_hardware_key(two, 2, same, &err), err);
+    assert_string_equal(key, same);
+    ASSERT_OK(device_hardware_key(one, 1, other, &err), err);
+    assert_string_not_equal(key, other);
+    card.ordinal = 1;
+    ASSERT_OK(device_hardware_key(one, 2, other, &err), err);
+    assert_string_not_equal(key, other);
+    assert_false(device_hardware_key(one, 0, other, &err));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(short_names_follow_the_identity_not_the_enumeration),
         cmocka_unit_test(equal_devices_are_told_apart_by_their_ordinal),
         cmocka_unit_test(a_name_cannot_break_the_identity_line),
         cmocka_unit_test(type_names_are_read_back),
+        cmocka_unit_test(the_hardware_key_is_that_of_the_set_of_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
