@@ -5,7 +5,7 @@
 
 -- A model's weights, whatever files they lie in.
 create table model (
-    id                integer primary key,
+    id                integer primary key,         -- what plan.model refers to
     weights_hash      text not null unique check (length(weights_hash) = 64),  -- the key of plans and packed artifacts
     text_hash         text not null,               -- tokenizer, template and generation_config; '' where there are none
     name              text not null,               -- for people: org/name, or the base name of directory or file
@@ -54,7 +54,7 @@ create table tensor (
 
 -- An OpenCL device that was seen on this machine.
 create table device (
-    id             integer primary key,
+    id             integer primary key,            -- what probe.device and others refer to
     identity       text not null unique,           -- platform|vendor|name|type|uuid or pci|ordinal: what the hardware key is made of
     short_name     text not null,                  -- 'gpu0', 'igpu0', 'cpu0', ...
     platform       text not null,                  -- CL_PLATFORM_NAME
@@ -195,7 +195,7 @@ create index plan_device_device_row on plan_device (device_row);
 -- Something made from a model once and mapped at every start: a packed part of a
 -- unit, or a tokenizer image. Keyed by what it was made from, never by plan.
 create table artifact (
-    id            integer primary key,
+    id            integer primary key,             -- what shard.artifact refers to
     kind          text not null check (kind in ('weights', 'tokenizer')),  -- what it is
     source_hash   text not null,                   -- weights hash; for a tokenizer image the text hash
     unit          text not null,                   -- 'attn.3'; '' for a tokenizer image
@@ -236,7 +236,7 @@ create index shard_artifact on shard (artifact);
 
 -- A program built for a device, so that phirun compiles nothing.
 create table program (
-    id           integer primary key,
+    id           integer primary key,              -- no meaning beyond this table
     device       integer not null references device (id) on delete cascade,  -- for which
     driver       text not null,                    -- CL_DRIVER_VERSION it was built with
     name         text not null,                    -- for people: the kernel's file
@@ -269,7 +269,7 @@ create table tuning (
 
 -- One use of a plan: what was measured, never the text. Old runs are trimmed.
 create table run (
-    id             integer primary key,
+    id             integer primary key,            -- in order of time
     plan           integer not null references plan (id) on delete cascade,  -- which was run
     ended          text not null,                  -- when
     kind           text not null,                  -- 'generate', 'bench', 'logits', ...
