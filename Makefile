@@ -95,12 +95,50 @@ $(FUZZERS): %: %.o $(BUILD)/tests/support_fuzz.o $(call archive,runtime) $(call 
 check-fuzz:  ## run every fuzz program for a fixed number of runs (RUNS=20000)
 	$(Q)RUNS=$(RUNS) sh tests/cli/test_fuzz.sh
 
+# Debian packages: to build and run; and what the tests need on top of that.
+PACKAGES := gcc libc6-dev ocl-icd-opencl-dev opencl-c-headers ocl-icd-libopencl1 pocl-opencl-icd libclblast-dev \
+            libsqlite3-dev sqlite3 zlib1g-dev libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev \
+            python3 python3-pip unzip
+TEST_PACKAGES := libcmocka-dev clang libclang-rt-14-dev oclgrind python3-venv procps
+MODELS  := build/models
+DEMO    := SmolLM2-135M-Instruct.Q4_1.gguf
+
+packages:
+	$(Q)sh tests/tools/install_packages.sh $(PACKAGES)
+test-packages:
+	$(Q)sh tests/tools/install_packages.sh $(PACKAGES) $(TEST_PACKAGES)
+demo-model:
+	$(Q)sh tests/tools/fetch_model.sh $(MODELS)
+
+# Each step is its own make: what a step installs decides what the next one sees.
+demo:  ## plan a real model, let it answer, show the stored plan
+	$(Q)$(MAKE) --no-print-directory packages
+	$(Q)$(MAKE) --no-print-directory programs
+	$(Q)$(MAKE) --no-print-directory demo-model
+	$(Q)sh tests/tools/demo.sh $(BUILD)
+check:  ## install what is missing, build, run every test
+	$(Q)$(MAKE) --no-print-directory test-packages
+	$(Q)$(MAKE) --no-print-directory check-layers
+	$(Q)$(MAKE) --no-print-directory all test-programs
+	$(Q)$(MAKE) --no-print-directory demo-model || echo "tests of the demo model will be skipped"
+	$(Q)sh tests/tools/make_phi3_smollm2.sh $(MODELS)/$(DEMO) $(MODELS)/phi3-smollm2 $(SHARED)
+	$(Q)$(MAKE) --no-print-directory check-fast
+bench: programs demo-model  ## measure prefill and decode of the demo model, as CSV
+	$(Q)mkdir -p $(BUILD)/demo
+	$(Q)PHI_STORE=$(BUILD)/demo/plans.db $(BUILD)/phiplan $(MODELS)/$(DEMO) >&2
+	$(Q)PHI_STORE=$(BUILD)/demo/plans.db $(BUILD)/phirun bench $(MODELS)/$(DEMO) -o csv
+
+install: programs  ## copy both programs to $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+uninstall:  ## remove both programs from $(DESTDIR)$(PREFIX)/bin
+	rm -f $(DESTDIR)$(PREFIX)/bin/phiplan $(DESTDIR)$(PREFIX)/bin/phirun
 clean:  ## remove everything that was built
 	rm -rf build build-san build-fuzz
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: check-fast check-fuzz fuzz fuzz-programs all programs test-programs check-layers clean help
+.PHONY: packages test-packages demo-model demo check bench install uninstall check-fast check-fuzz fuzz fuzz-programs all programs test-programs check-layers clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)
