@@ -26,8 +26,8 @@ bool store_failed(struct plan_store *store, struct error *err, const char *what)
         return error_set(err, ERROR_FAILED, "cannot %s: no room left for plan database '%s'", what, path);
     case SQLITE_IOERR: case SQLITE_CANTOPEN: {
         int reason = sqlite3_system_errno(store->db);
-        return error_set(err, ERROR_FAILED, "cannot %s: plan database '%s': %s (%s)", what, path,
-                         sqlite3_errmsg(store->db), reason ? strerror(reason) : "no reason given");
+        return error_set(err, ERROR_FAILED, "cannot %s: plan database '%s': %s%s%s", what, path,
+                         sqlite3_errmsg(store->db), reason ? ": " : "", reason ? strerror(reason) : "");
     }
     default:
         return error_set(err, ERROR_FAILED, "cannot %s: plan database '%s': %s", what, path,
