@@ -1,0 +1,269 @@
+#include "runtime/tokenizer_bpe.h"
+
+#include "common/text.h"
+#include "runtime/unicode.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A linked list in an array; merging makes the left symbol wider and drops the
+ * right one. */
+struct bpe_symbol {
+    int32_t id;               /* -1: dropped */
+    int32_t previous, next;   /* -1: none */
+};
+
+struct bpe_candidate {
+    uint64_t order;           /* rank << 32 | index of the left symbol */
+    int32_t id;               /* what the pair would become */
+};
+
+bool bpe_init(struct bpe *bpe) {
+    *bpe = (struct bpe){ .unknown_id = -1, .seed = piece_seed() };
+    memset(bpe->direct, 0xff, sizeof bpe->direct);
+    memset(bpe->byte_ids, 0xff, sizeof bpe->byte_ids);
+    return piece_table_init(&bpe->vocabulary);
+}
+
+void bpe_release(struct bpe *bpe) {
+    piece_table_release(&bpe->vocabulary);
+    free(bpe->merges);
+    bpe->merges = NULL;
+}
+
+bool bpe_reserve_merges(struct bpe *bpe, uint32_t count) {
+    uint32_t slots = 16;
+    while (slots / 2 < count) {
+        if (slots > UINT32_MAX / 4)
+            return false;
+        slots *= 2;
+    }
+    bpe->merges = malloc(slots * sizeof *bpe->merges);
+    if (!bpe->merges)
+        return false;
+    bpe->merge_mask = slots - 1;
+    for (uint32_t i = 0; i < slots; i++)
+        bpe->merges[i].pair = UINT64_MAX;
+    return true;
+}
+
+static struct merge *find_merge(const struct bpe *bpe, int32_t left, int32_t right) {
+    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    uint64_t hash = (pair ^ bpe->seed) * 0x9e3779b97f4a7c15u;
+    hash = (hash ^ hash >> 32 ^ bpe->seed) * 0x9e3779b97f4a7c15u;
+    uint32_t slot = (uint32_t)(hash >> 32) & bpe->merge_mask;
+    while (bpe->merges[slot].pair != pair && bpe->merges[slot].pair != UINT64_MAX)
+        slot = (slot + 1) & bpe->merge_mask;
+    return &bpe->merges[slot];
+}
+
+void bpe_add_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id) {
+    struct merge *merge = find_merge(bpe, left, right);
+    *merge = (struct merge){ (uint64_t)(uint32_t)left << 32 | (uint32_t)right, rank, id };
+}
+
+void bpe_finish(struct bpe *bpe) {
+    for (unsigned codepoint = 0; codepoint < BPE_DIRECT_END; codepoint++) {
+        char utf8[2] = { (char)codepoint, 0 };
+        size_t length = 1;
+        if (codepoint >= 0x80) {
+            utf8[0] = (char)(0xc0 | codepoint >> 6);
+            utf8[1] = (char)(0x80 | (codepoint & 0x3f));
+            length = 2;
+        }
+        bpe->direct[codepoint] = piece_table_find(&bpe->vocabulary, utf8, length);
+    }
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", byte);
+        bpe->byte_ids[byte] = piece_table_find(&bpe->vocabulary, name, 6);
+    }
+}
+
+bool id_list_add(struct id_list *list, int32_t id) {
+    if (list->count == list->capacity) {
+        uint32_t capacity = list->capacity ? list->capacity : 64;
+        if (capacity > UINT32_MAX / 2)
+            return false;
+        capacity *= list->capacity ? 2 : 1;
+        int32_t *ids = realloc(list->ids, capacity * sizeof *ids);
+        if (!ids)
+            return false;
+        list->ids = ids;
+        list->capacity = capacity;
+    }
+    list->ids[list->count++] = id;
+    return true;
+}
+
+void bpe_scratch_release(struct bpe_scratch *scratch) {
+    free(scratch->symbols);
+    free(scratch->heap);
+    *scratch = (struct bpe_scratch){ 0 };
+}
+
+static bool reserve(struct bpe_scratch *scratch, size_t bytes) {
+    /* A byte makes one symbol at most. The first heap has a candidate for each
+     * pair; a merge takes one out and puts two in, and there are fewer merges
+     * than symbols. */
+    if (bytes > scratch->symbol_capacity) {
+        if (bytes > INT32_MAX / 2)
+            return false;
+        size_t capacity = bytes < 256 ? 256 : bytes + bytes / 2;
+        struct bpe_symbol *symbols = realloc(scratch->symbols, capacity * sizeof *symbols);
+        if (!symbols)
+            return false;
+        scratch->symbols = symbols;
+        scratch->symbol_capacity = (uint32_t)capacity;
+    }
+    return true;
+}
+
+static bool reserve_heap(struct bpe_scratch *scratch) {
+    uint32_t need = scratch->symbol_count * 2;
+    if (need <= scratch->heap_capacity)
+        return true;
+    size_t capacity = (size_t)need + need / 2;
+    struct bpe_candidate *heap = realloc(scratch->heap, capacity * sizeof *heap);
+    if (!heap)
+        return false;
+    scratch->heap = heap;
+    scratch->heap_capacity = (uint32_t)capacity;
+    return true;
+}
+
+static void add_symbol(struct bpe_scratch *scratch, int32_t id) {
+    scratch->symbols[scratch->symbol_count++].id = id;
+}
+
+static bool add_bytes(const struct bpe *bpe, struct bpe_scratch *scratch, const char *bytes, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        if (bpe->byte_ids[(unsigned char)bytes[i]] < 0)
+            return false;
+    for (unsigned i = 0; i < count; i++)
+        add_symbol(scratch, bpe->byte_ids[(unsigned char)bytes[i]]);
+    return true;
+}
+
+/* One symbol a character. Characters that have none become their bytes, or the
+ * unknown piece; a run of those is one where they are fused. */
+static void split_characters(const struct bpe *bpe, struct bpe_scratch *scratch, const char *bytes,
+                             size_t size) {
+    bool unknown_waits = false;
+    scratch->symbol_count = 0;
+    for (size_t i = 0; i < size;) {
+        struct utf8_unit unit = utf8_next(bytes + i, size - i);
+        int32_t id = unit.codepoint < BPE_DIRECT_END ? bpe->direct[unit.codepoint]
+            : piece_table_find(&bpe->vocabulary, bytes + i, unit.length);
+        if (id >= 0) {
+            if (unknown_waits)
+                add_symbol(scratch, bpe->unknown_id);
+            unknown_waits = false;
+            add_symbol(scratch, id);
+        } else if (!(bpe->byte_fallback && add_bytes(bpe, scratch, bytes + i, unit.length))
+                   && bpe->unknown_id >= 0) {
+            if (unknown_waits && !bpe->fuse_unknown)
+                add_symbol(scratch, bpe->unknown_id);
+            unknown_waits = true;
+        }
+        i += unit.length;
+    }
+    if (unknown_waits)
+        add_symbol(scratch, bpe->unknown_id);
+    for (uint32_t i = 0; i < scratch->symbol_count; i++) {
+        scratch->symbols[i].previous = (int32_t)i - 1;
+        scratch->symbols[i].next = i + 1 < scratch->symbol_count ? (int32_t)i + 1 : -1;
+    }
+}
+
+static void sift_down(struct bpe_candidate *heap, uint32_t count, uint32_t hole, struct bpe_candidate item) {
+    for (;;) {
+        uint32_t child = hole * 2 + 1;
+        if (child >= count)
+            break;
+        if (child + 1 < count && heap[child + 1].order < heap[child].order)
+            child++;
+        if (heap[child].order >= item.order)
+            break;
+        heap[hole] = heap[child];
+        hole = child;
+    }
+    heap[hole] = item;
+}
+
+static void push(struct bpe_scratch *scratch, struct bpe_candidate item) {
+    struct bpe_candidate *heap = scratch->heap;
+    uint32_t hole = scratch->heap_count++;
+    while (hole && heap[(hole - 1) / 2].order > item.order) {
+        heap[hole] = heap[(hole - 1) / 2];
+        hole = (hole - 1) / 2;
+    }
+    heap[hole] = item;
+}
+
+static bool candidate_at(const struct bpe *bpe, const struct bpe_scratch *scratch, int32_t left,
+                         struct bpe_candidate *candidate) {
+    int32_t right = scratch->symbols[left].next;
+    if (right < 0)
+        return false;
+    const struct merge *merge = find_merge(bpe, scratch->symbols[left].id, scratch->symbols[right].id);
+    if (merge->pair == UINT64_MAX)
+        return false;
+    *candidate = (struct bpe_candidate){ (uint64_t)merge->rank << 32 | (uint32_t)left, merge->id };
+    return true;
+}
+
+static void merge_symbols(const struct bpe *bpe, struct bpe_scratch *scratch) {
+    struct bpe_symbol *symbols = scratch->symbols;
+    struct bpe_candidate candidate;
+    scratch->heap_count = 0;
+    for (uint32_t i = 0; i + 1 < scratch->symbol_count; i++)
+        if (candidate_at(bpe, scratch, (int32_t)i, &candidate))
+            scratch->heap[scratch->heap_count++] = candidate;
+    for (uint32_t i = scratch->heap_count / 2; i-- > 0;)
+        sift_down(scratch->heap, scratch->heap_count, i, scratch->heap[i]);
+
+    while (scratch->heap_count) {
+        struct bpe_candidate top = scratch->heap[0];
+        scratch->heap_count--;
+        if (scratch->heap_count)
+            sift_down(scratch->heap, scratch->heap_count, 0, scratch->heap[scratch->heap_count]);
+        int32_t left = (int32_t)(uint32_t)top.order;
+        /* The neighbours may have changed since. As in the reference, a pair that
+         * would become the same piece still counts, whatever its rank is now. */
+        if (symbols[left].id < 0 || !candidate_at(bpe, scratch, left, &candidate) || candidate.id != top.id)
+            continue;
+        int32_t right = symbols[left].next;
+        symbols[left].id = top.id;
+        symbols[left].next = symbols[right].next;
+        symbols[right].id = -1;
+        if (symbols[left].next >= 0)
+            symbols[symbols[left].next].previous = left;
+        if (symbols[left].previous >= 0 && candidate_at(bpe, scratch, symbols[left].previous, &candidate))
+            push(scratch, candidate);
+        if (candidate_at(bpe, scratch, left, &candidate))
+            push(scratch, candidate);
+    }
+}
+
+bool bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, const char *bytes, size_t size,
+                struct id_list *out, struct error *err) {
+    if (bpe->ignore_merges) {
+        int32_t whole = piece_table_find(&bpe->vocabulary, bytes, size);
+        if (whole >= 0)
+            return id_list_add(out, whole) || error_set(err, ERROR_FAILED, "cannot encode: out of memory");
+    }
+    if (!reserve(scratch, size))
+        return error_set(err, ERROR_FAILED, "cannot encode a text of %zu bytes: out of memory", size);
+    split_characters(bpe, scratch, bytes, size);
+    if (!scratch->symbol_count)
+        return true;
+    if (!reserve_heap(scratch))
+        return error_set(err, ERROR_FAILED, "cannot encode a text of %zu bytes: out of memory", size);
+    merge_symbols(bpe, scratch);
+    for (int32_t i = 0; i >= 0; i = scratch->symbols[i].next)
+        if (!id_list_add(out, scratch->symbols[i].id))
+            return error_set(err, ERROR_FAILED, "cannot encode a text of %zu bytes: out of memory", size);
+    return true;
+}

@@ -1,0 +1,59 @@
+/* tokenizer_parts: what a tokenizer is made of, for the files that read one.
+ *
+ *   text -> cut at added tokens -> normalizer -> cut at normalized added tokens
+ *        -> pretokenizer -> bpe -> ids, with `prefix` and `suffix` round them
+ *   ids  -> pieces -> decoder -> text                                           */
+#ifndef RUNTIME_TOKENIZER_PARTS_H
+#define RUNTIME_TOKENIZER_PARTS_H
+
+#include "common/json.h"
+#include "runtime/added_tokens.h"
+#include "runtime/normalizer.h"
+#include "runtime/pretokenizer.h"
+#include "runtime/token_decoder.h"
+#include "runtime/tokenizer.h"
+#include "runtime/tokenizer_bpe.h"
+
+enum { EOS_LIMIT = 16, SPECIAL_IDS_LIMIT = 64 };
+
+/* A text of this size needs about 3 GB while it is encoded as one piece. */
+#define TOKENIZE_LIMIT ((size_t)64 << 20)
+
+struct tokenizer {
+    struct bpe bpe;
+    struct piece_table added_pieces;     /* ids and contents of the added tokens */
+    struct added_tokens raw, normalized; /* looked for before and after normalizing */
+    uint8_t *is_special;                 /* [size] */
+    uint32_t size;                       /* largest id + 1 */
+    uint32_t id_end;                     /* ids from `size` up to here decode to nothing: the padding
+                                            rows of the model's vocabulary */
+    struct normalizer *normalizer;
+    struct pretokenizer *pretokenizer;
+    struct token_decoder *decoder;
+    int32_t prefix[SPECIAL_IDS_LIMIT], suffix[SPECIAL_IDS_LIMIT];
+    unsigned prefix_count, suffix_count;
+    int32_t bos_id;
+    int32_t eos_ids[EOS_LIMIT];
+    unsigned eos_count;
+    char *bos_text, *eos_text, *chat_template;   /* owned; NULL: none */
+};
+
+/* Readers fill an empty tokenizer; on failure tokenizer_close() clears up. */
+bool tokenizer_read_json(struct tokenizer *tokenizer, const json_t *root, const char *file, struct error *err);
+bool tokenizer_read_config(struct tokenizer *tokenizer, const struct model_source *source, struct error *err);
+bool tokenizer_read_gguf(struct tokenizer *tokenizer, const char *path, struct error *err);
+
+/* For the readers: an added token; a stop id, unless it is there; stages from JSON. */
+bool tokenizer_add_token(struct tokenizer *tokenizer, const char *content, size_t length, int32_t id,
+                         unsigned flags, struct error *err);
+void tokenizer_add_eos(struct tokenizer *tokenizer, int32_t id);
+bool tokenizer_read_stages(struct tokenizer *tokenizer, const json_t *root, const char *file, struct error *err);
+
+/* An empty tokenizer, and what comes after everything is read. */
+struct tokenizer *tokenizer_new(struct error *err);
+bool tokenizer_finish(struct tokenizer *tokenizer, struct error *err);
+
+/* The piece of an id for decoding, with its length; NULL: decodes to nothing. */
+const char *tokenizer_spelling(const struct tokenizer *tokenizer, int32_t id, size_t *length);
+
+#endif

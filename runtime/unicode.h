@@ -1,0 +1,42 @@
+/* unicode: UTF-8 and the properties of characters; the door to utf8proc. */
+#ifndef RUNTIME_UNICODE_H
+#define RUNTIME_UNICODE_H
+
+#include "common/error.h"
+#include "common/text.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum utf8_state {
+    UTF8_VALID,
+    UTF8_INVALID,   /* `length` bytes are one maximal invalid subpart */
+    UTF8_CUT        /* the bytes that are left begin a character but do not finish it */
+};
+
+struct utf8_unit {
+    enum utf8_state state;
+    unsigned length;      /* 1 to 4 */
+    uint32_t codepoint;   /* U+FFFD unless valid */
+};
+
+/* The first character of `bytes`; size must not be 0. */
+struct utf8_unit utf8_next(const char *bytes, size_t size);
+
+/* The length of the longest prefix that is valid UTF-8. */
+size_t utf8_valid_prefix(const char *bytes, size_t size);
+
+/* Append `bytes` with U+FFFD in place of each maximal invalid subpart. */
+void utf8_append_repaired(struct text *text, const char *bytes, size_t size);
+
+bool unicode_is_space(uint32_t codepoint);   /* White_Space */
+bool unicode_is_word(uint32_t codepoint);    /* letters, marks, digits, connectors */
+
+enum unicode_form { UNICODE_NFC, UNICODE_NFD, UNICODE_NFKC, UNICODE_NFKD };
+
+/* Append valid UTF-8 in a normal form. */
+bool unicode_append_normalized(struct text *text, enum unicode_form form, const char *bytes,
+                               size_t size, struct error *err);
+
+#endif
