@@ -2,7 +2,7 @@
 # In OpenCL sources, #include "kernels/..." is replaced by the file it names, once
 # a source, between #line directives that keep the compiler's messages right.
 function quoted(line) {
-    gsub(/\\/, "\\\\", line); gsub(/"/, "\\\"", line); gsub(/\t/, "\\t", line)
+    gsub(/\\/, "\\\\&", line); gsub(/"/, "\\\"", line); gsub(/\t/, "\\t", line)
     return "    \"" line "\\n\","
 }
 function emit(line) { print quoted(line); count++ }
