@@ -1,0 +1,100 @@
+/* numerics: the pieces of arithmetic whose rounding every kernel shares, compiled
+ * as OpenCL C and, for the reference in tests, as C11.
+ *
+ * A result must have the same bits on every device, so nothing is left to a
+ * built-in whose accuracy OpenCL only bounds: exp is spelled out in fma, and
+ * division and square root are correctly rounded (a build option where the
+ * device needs one). OpenCL sources include this first. */
+#ifndef KERNELS_NUMERICS_H
+#define KERNELS_NUMERICS_H
+
+#ifdef __OPENCL_VERSION__
+#pragma OPENCL FP_CONTRACT OFF
+#else
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#define fma fmaf
+static inline int32_t as_int(float value) {
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+static inline float as_float(int32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+#endif
+
+/* Added to |x| < 2^22, the sum holds x rounded to the nearest even integer in its
+ * low bits: a rounding and a conversion that every device does alike. */
+#define ROUNDER 12582912.0f          /* 1.5 * 2^23 */
+#define ROUNDER_BITS 0x4b400000
+
+/* e^x to about 1 ulp: x = n ln 2 + r with |r| < 0.35, Taylor to r^7. 0 where the
+ * result would be subnormal, infinite above the range, NaN stays NaN. 2^n goes in
+ * as two factors, since n = 128 is no exponent of a float. */
+#define DEFINE_EXPONENTIAL(name, float_n, int_n, bits_of, power_of_2)                     \
+static inline float_n name(float_n x) {                                               \
+    float_n bounded = x > 89.0f ? (float_n)(89.0f) : x < -88.0f ? (float_n)(-88.0f) : x;  \
+    float_n shifted = fma(bounded, (float_n)(1.44269504f), (float_n)(ROUNDER));           \
+    int_n n = bits_of(shifted) - ROUNDER_BITS;                                            \
+    float_n whole = shifted - ROUNDER;                                                    \
+    float_n r = fma(whole, (float_n)(-0.693359375f), bounded);                            \
+    r = fma(whole, (float_n)(2.12194440e-4f), r);                                         \
+    float_n p = (float_n)(1.0f / 5040.0f);                                                \
+    p = fma(p, r, (float_n)(1.0f / 720.0f));                                              \
+    p = fma(p, r, (float_n)(1.0f / 120.0f));                                              \
+    p = fma(p, r, (float_n)(1.0f / 24.0f));                                               \
+    p = fma(p, r, (float_n)(1.0f / 6.0f));                                                \
+    p = fma(p, r, (float_n)(0.5f));                                                       \
+    p = fma(p * r, r, r) + 1.0f;                                                          \
+    int_n half_n = n >> 1;                                                                \
+    p = p * power_of_2(half_n) * power_of_2(n - half_n);                                  \
+    return x < -87.33f ? (float_n)(0.0f) : p;                                             \
+}
+
+#ifdef __OPENCL_VERSION__
+#define POWER_OF_2(n) as_float(((n) + 127) << 23)
+#define POWERS_OF_2(n) as_float16(((n) + 127) << 23)
+DEFINE_EXPONENTIAL(exp_1, float, int, as_int, POWER_OF_2)
+DEFINE_EXPONENTIAL(exp_16, float16, int16, as_int16, POWERS_OF_2)
+
+/* The fixed tree over 16 partial sums. */
+static inline float sum_16(float16 s) {
+    float8 a = s.lo + s.hi;
+    float4 b = a.lo + a.hi;
+    float2 c = b.lo + b.hi;
+    return c.x + c.y;
+}
+
+/* The first `count` < 16 values at p, then zeros. */
+static inline float16 load_tail(global const float *p, int count) {
+    float values[16];
+    for (int i = 0; i < 16; i++)
+        values[i] = i < count ? p[i] : 0.0f;
+    return vload16(0, values);
+}
+
+/* The squares of x[columns] in 16 partial sums, then the tree. */
+static inline float sum_of_squares(global const float *x, int columns) {
+    float16 sums = 0.0f;
+    int c = 0;
+    for (; c + 16 <= columns; c += 16) {
+        float16 v = vload16(0, x + c);
+        sums = fma(v, v, sums);
+    }
+    if (c < columns) {
+        float16 v = load_tail(x + c, columns - c);
+        sums = fma(v, v, sums);
+    }
+    return sum_16(sums);
+}
+#else
+#define POWER_OF_2(n) as_float((int32_t)((uint32_t)((n) + 127) << 23))
+DEFINE_EXPONENTIAL(exp_1, float, int32_t, as_int, POWER_OF_2)
+#undef fma
+#endif
+
+#endif

@@ -1,0 +1,197 @@
+#include "kernels/ops_internal.h"
+
+#include "kernels/kernel_program.h"
+#include "kernels/kv_cache.h"
+
+#include <stdlib.h>
+
+_Static_assert(PAGE_TOKENS == KV_PAGE_TOKENS, "kernels and buffers disagree on the page");
+
+/* Sources in the order of building; a source with several kernels is built once. */
+static const struct {
+    const char *source, *name;
+} fixed_kernels[FIXED_KERNEL_COUNT] = {
+    [KERNEL_RMS_NORM]    = { "kernels/rms_norm.cl", "rms_norm" },
+    [KERNEL_RMS_NORM_Q8] = { "kernels/rms_norm.cl", "rms_norm_q8" },
+    [KERNEL_QUANTISE]    = { "kernels/quantise.cl", "quantise" },
+    [KERNEL_ROPE_KV]     = { "kernels/rope_kv.cl", "rope_kv" },
+    [KERNEL_ATTENTION]   = { "kernels/attention.cl", "attention" },
+    [KERNEL_SWIGLU]      = { "kernels/swiglu.cl", "swiglu" },
+    [KERNEL_SWIGLU_Q8]   = { "kernels/swiglu.cl", "swiglu_q8" },
+};
+
+cl_kernel ops_kernel(cl_program program, const char *name, struct error *err) {
+    cl_int code;
+    cl_kernel kernel = clCreateKernel(program, name, &code);
+    if (!kernel)
+        opencl_failed(err, code, "cannot create the kernel '%s'", name);
+    return kernel;
+}
+
+static bool build_fixed(struct ops *ops, struct error *err) {
+    const char *defines = ops->kv_type == KV_F16 ? "KV_HALF" : "";
+    cl_program program = NULL;
+    const char *built = NULL;
+    bool fine = true;
+    for (int i = 0; fine && i < FIXED_KERNEL_COUNT; i++) {
+        if (fixed_kernels[i].source != built) {
+            if (program)
+                clReleaseProgram(program);
+            built = fixed_kernels[i].source;
+            bool has_kv = i == KERNEL_ROPE_KV || i == KERNEL_ATTENTION;
+            program = kernel_program_build(ops->context, ops->id, built, has_kv ? defines : "", err);
+        }
+        fine = program && (ops->fixed[i] = ops_kernel(program, fixed_kernels[i].name, err));
+    }
+    if (program)
+        clReleaseProgram(program);   /* kernels keep it alive */
+    return fine;
+}
+
+struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
+                    const struct ops_options *options, struct error *err) {
+    if (options->kv_type != KV_F32 && options->kv_type != KV_F16) {
+        error_set(err, ERROR_FAILED, "no kernels for KV of type '%s'; use f16 or f32",
+                  kv_type_name(options->kv_type));
+        return NULL;
+    }
+    struct ops *ops = calloc(1, sizeof *ops);
+    if (!ops) {
+        error_set(err, ERROR_FAILED, "cannot prepare the kernels: out of memory");
+        return NULL;
+    }
+    ops->context = context;
+    ops->id = id;
+    ops->queue = queue;
+    ops->kv_type = options->kv_type;
+    cl_device_type type = 0;
+    clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
+    ops->is_cpu = type & CL_DEVICE_TYPE_CPU;
+    bool fine = build_fixed(ops, err);
+    for (int i = 0; fine && i < TENSOR_TYPE_COUNT; i++) {
+        enum tensor_type weights = (enum tensor_type)i;
+        bool is_int8 = options->numeric == NUMERIC_INT8 && tensor_type_info(weights)->is_quantised;
+        if (options->weight_types[i])
+            fine = ops_prepare_matmul(ops, is_int8 ? NUMERIC_INT8 : NUMERIC_FLOAT, weights, err);
+    }
+    if (!fine) {
+        ops_free(ops);
+        return NULL;
+    }
+    return ops;
+}
+
+void ops_free(struct ops *ops) {
+    if (!ops)
+        return;
+    for (int i = 0; i < FIXED_KERNEL_COUNT; i++)
+        if (ops->fixed[i])
+            clReleaseKernel(ops->fixed[i]);
+    ops_release_matmul(ops);
+    free(ops);
+}
+
+bool ops_launch(struct ops *ops, cl_kernel kernel, const char *name, const struct launch *launch,
+                const struct kernel_argument *arguments, size_t argument_count, struct error *err) {
+    for (size_t i = 0; i < argument_count; i++) {
+        cl_int code = clSetKernelArg(kernel, (cl_uint)i, arguments[i].size, arguments[i].value);
+        if (code != CL_SUCCESS)
+            return opencl_failed(err, code, "cannot set argument %zu of the kernel '%s'", i, name);
+    }
+    size_t local[2] = { ops->is_cpu ? launch->cpu_local : launch->gpu_local, 1 };
+    size_t global[2] = { (launch->items[0] + local[0] - 1) / local[0] * local[0], launch->items[1] };
+    if (!global[0] || !global[1])
+        return true;
+    cl_int code = clEnqueueNDRangeKernel(ops->queue, kernel, 2, NULL, global, local, 0, NULL, NULL);
+    return code == CL_SUCCESS || opencl_failed(err, code, "cannot launch the kernel '%s'", name);
+}
+
+static bool launch_fixed(struct ops *ops, enum fixed_kernel which, const struct launch *launch,
+                         const struct kernel_argument *arguments, size_t count, struct error *err) {
+    return ops_launch(ops, ops->fixed[which], fixed_kernels[which].name, launch, arguments, count, err);
+}
+
+/* The int8 form has blocks of 32. */
+static bool check_blocks(const char *name, arg_int columns, struct error *err) {
+    return columns % 32 == 0 ||
+           error_set(err, ERROR_FAILED, "the kernel '%s' needs a multiple of 32 columns, not %d", name,
+                     (int)columns);
+}
+
+bool op_rms_norm(struct ops *ops, cl_mem x, cl_mem weight, cl_mem out,
+                 const struct rms_norm_args *args, struct error *err) {
+    const struct kernel_argument arguments[] = {
+        ARGUMENT(*args), ARGUMENT(x), ARGUMENT(weight), ARGUMENT(out)
+    };
+    const struct launch launch = { { (size_t)args->token_count, 1 }, 1, 64 };
+    return launch_fixed(ops, KERNEL_RMS_NORM, &launch, arguments, COUNT_OF(arguments), err);
+}
+
+bool op_rms_norm_q8(struct ops *ops, cl_mem x, cl_mem weight, const struct q8_buffers *out,
+                    const struct rms_norm_args *args, struct error *err) {
+    const struct kernel_argument arguments[] = {
+        ARGUMENT(*args), ARGUMENT(x), ARGUMENT(weight), ARGUMENT(out->values), ARGUMENT(out->scales),
+        ARGUMENT(out->sums)
+    };
+    const struct launch launch = { { (size_t)args->token_count, 1 }, 1, 64 };
+    return check_blocks("rms_norm_q8", args->columns, err) &&
+           launch_fixed(ops, KERNEL_RMS_NORM_Q8, &launch, arguments, COUNT_OF(arguments), err);
+}
+
+bool op_quantise(struct ops *ops, cl_mem x, const struct q8_buffers *out,
+                 const struct quantise_args *args, struct error *err) {
+    const struct kernel_argument arguments[] = {
+        ARGUMENT(*args), ARGUMENT(x), ARGUMENT(out->values), ARGUMENT(out->scales), ARGUMENT(out->sums)
+    };
+    const struct launch launch = { { (size_t)args->columns / 32, (size_t)args->token_count }, 32, 64 };
+    return check_blocks("quantise", args->columns, err) &&
+           launch_fixed(ops, KERNEL_QUANTISE, &launch, arguments, COUNT_OF(arguments), err);
+}
+
+bool op_rope_kv(struct ops *ops, cl_mem qkv, cl_mem bias, cl_mem qk_norm, cl_mem rope,
+                cl_mem positions, cl_mem sequences, cl_mem page_table, cl_mem k, cl_mem v,
+                const struct rope_kv_args *args, struct error *err) {
+    if ((args->has_bias && !bias) || (args->has_qk_norm && !qk_norm))
+        return error_set(err, ERROR_FAILED, "the kernel 'rope_kv' was given no bias or no norm");
+    /* Some drivers refuse a missing buffer, also one that is not read. */
+    cl_mem some_bias = bias ? bias : rope, some_norm = qk_norm ? qk_norm : rope;
+    const struct kernel_argument arguments[] = {
+        ARGUMENT(*args), ARGUMENT(qkv), ARGUMENT(some_bias), ARGUMENT(some_norm), ARGUMENT(rope),
+        ARGUMENT(positions), ARGUMENT(sequences), ARGUMENT(page_table), ARGUMENT(k), ARGUMENT(v)
+    };
+    size_t heads = (size_t)args->head_count + 2 * (size_t)args->kv_head_count;
+    const struct launch launch = { { heads, (size_t)args->token_count }, 4, 64 };
+    return launch_fixed(ops, KERNEL_ROPE_KV, &launch, arguments, COUNT_OF(arguments), err);
+}
+
+bool op_attention(struct ops *ops, cl_mem qkv, cl_mem k, cl_mem v, cl_mem positions,
+                  cl_mem sequences, cl_mem page_table, cl_mem out,
+                  const struct attention_args *args, struct error *err) {
+    if (args->head_dim > 256 || args->kv_head_count < 1 || args->head_count % args->kv_head_count)
+        return error_set(err, ERROR_FAILED, "the kernel 'attention' does not take %d heads of %d over %d "
+                         "KV heads", (int)args->head_count, (int)args->head_dim, (int)args->kv_head_count);
+    const struct kernel_argument arguments[] = {
+        ARGUMENT(*args), ARGUMENT(qkv), ARGUMENT(k), ARGUMENT(v), ARGUMENT(positions),
+        ARGUMENT(sequences), ARGUMENT(page_table), ARGUMENT(out)
+    };
+    const struct launch launch = { { (size_t)args->head_count, (size_t)args->token_count }, 1, 64 };
+    return launch_fixed(ops, KERNEL_ATTENTION, &launch, arguments, COUNT_OF(arguments), err);
+}
+
+bool op_swiglu(struct ops *ops, cl_mem wide, cl_mem out, const struct swiglu_args *args,
+               struct error *err) {
+    const struct kernel_argument arguments[] = { ARGUMENT(*args), ARGUMENT(wide), ARGUMENT(out) };
+    size_t groups = ((size_t)args->intermediate + 31) / 32;
+    const struct launch launch = { { groups, (size_t)args->token_count }, 16, 64 };
+    return launch_fixed(ops, KERNEL_SWIGLU, &launch, arguments, COUNT_OF(arguments), err);
+}
+
+bool op_swiglu_q8(struct ops *ops, cl_mem wide, const struct q8_buffers *out,
+                  const struct swiglu_args *args, struct error *err) {
+    const struct kernel_argument arguments[] = {
+        ARGUMENT(*args), ARGUMENT(wide), ARGUMENT(out->values), ARGUMENT(out->scales), ARGUMENT(out->sums)
+    };
+    const struct launch launch = { { (size_t)args->intermediate / 32, (size_t)args->token_count }, 16, 64 };
+    return check_blocks("swiglu_q8", args->intermediate, err) &&
+           launch_fixed(ops, KERNEL_SWIGLU_Q8, &launch, arguments, COUNT_OF(arguments), err);
+}

@@ -1,0 +1,45 @@
+/* quantise: one block of 32 activations to int8, for the kernels that end in it.
+ *
+ *     scale = max|x| / 127    value = round(x / scale), ties to even
+ *
+ * A scale that is 0 gives values of 0. A NaN or an infinity in the block makes
+ * the scale NaN and the values 0, so that it reaches the logits and is noticed there. */
+#ifndef KERNELS_QUANTISE_H
+#define KERNELS_QUANTISE_H
+
+#include "kernels/numerics.h"
+
+#define QUANTISE_LIMIT 127
+
+#ifdef __OPENCL_VERSION__
+
+static inline int16 round_to_int8(float16 x, float scale) {
+    int16 value = as_int16(x / scale + ROUNDER) - ROUNDER_BITS;
+    return clamp(value, -QUANTISE_LIMIT, QUANTISE_LIMIT);
+}
+
+static inline void quantise_block(float16 low, float16 high, size_t block, global char *values,
+                           global float *scales, global int *sums) {
+    float16 magnitude = fmax(fabs(low), fabs(high));
+    float8 m8 = fmax(magnitude.lo, magnitude.hi);
+    float4 m4 = fmax(m8.lo, m8.hi);
+    float2 m2 = fmax(m4.lo, m4.hi);
+    /* x * 0 is 0 or NaN: fmax() above lost the NaNs. */
+    float scale = fmax(m2.x, m2.y) / (float)QUANTISE_LIMIT + sum_16(low * 0.0f + high * 0.0f);
+    int16 q0 = 0, q1 = 0;
+    if (scale > 0.0f) {
+        q0 = round_to_int8(low, scale);
+        q1 = round_to_int8(high, scale);
+    }
+    int16 pair = q0 + q1;
+    int8 s8 = pair.lo + pair.hi;
+    int4 s4 = s8.lo + s8.hi;
+    int2 s2 = s4.lo + s4.hi;
+    vstore16(convert_char16(q0), 0, values + block * 32);
+    vstore16(convert_char16(q1), 1, values + block * 32);
+    scales[block] = scale;
+    sums[block] = s2.x + s2.y;
+}
+
+#endif
+#endif
