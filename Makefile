@@ -24,7 +24,7 @@ PROGRAMS := $(patsubst planner/%.c,$(BUILD)/%,$(wildcard planner/phiplan.c)) \
 TESTS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 BENCHES  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench_*.c))
 FUZZERS  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz_*.c))
-SUPPORT  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support*.c))
+SUPPORT  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support*.c tests/reference*.c))
 BASE     := $(call archive,db) $(call archive,kernels) $(call archive,common)
 
 programs: $(PROGRAMS)

@@ -1,0 +1,117 @@
+#include "tests/support_kernels.h"
+
+#include "tests/reference_ops.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One product: `rows` rows land at row_offset of a y that is wider than they are. */
+struct shape {
+    uint32_t rows, columns, tokens;
+    bool accumulate;
+};
+
+static void check_product(const struct kernel_device *device, struct ops *ops, enum tensor_type type,
+                          const struct shape *shape) {
+    uint32_t row_offset = 3, y_stride = shape->rows + 8;
+    size_t weight_bytes, y_count = (size_t)shape->tokens * y_stride;
+    void *weights = random_weights(type, shape->rows * 31 + shape->columns, shape->rows, shape->columns,
+                                   &weight_bytes);
+    float *x = random_floats(shape->tokens + 5, (size_t)shape->tokens * shape->columns);
+    float *want = random_floats(77, y_count), *got = test_alloc(y_count * sizeof *got);
+    cl_mem weight_buffer = kernel_buffer(device, weight_bytes, weights);
+    cl_mem x_buffer = kernel_buffer(device, (size_t)shape->tokens * shape->columns * sizeof *x, x);
+    cl_mem y_buffer = kernel_buffer(device, y_count * sizeof *want, want);
+    const struct matmul_args args = {
+        .token_count = (int)shape->tokens, .rows = (int)shape->rows, .columns = (int)shape->columns,
+        .row_offset = (int)row_offset, .y_stride = (int)y_stride, .accumulate = shape->accumulate,
+    };
+    reference_matmul(type, weights, x, want, &args);
+
+    const struct device_matrix matrix = {
+        .buffer = weight_buffer, .type = type, .rows = shape->rows, .columns = shape->columns,
+        .row_offset = row_offset,
+    };
+    struct error err = { 0 };
+    ASSERT_OK(op_matmul(ops, &matrix, x_buffer, y_buffer, shape->tokens, y_stride, shape->accumulate, &err),
+              err);
+    kernel_read(device, y_buffer, got, y_count * sizeof *got);
+    char what[96];
+    snprintf(what, sizeof what, "%s %u x %u, %u tokens", tensor_type_info(type)->name, shape->rows,
+             shape->columns, shape->tokens);
+    assert_floats(device, what, got, want, y_count);
+
+    kernel_release(weight_buffer);
+    kernel_release(x_buffer);
+    kernel_release(y_buffer);
+    free(weights);
+    free(x);
+    free(want);
+    free(got);
+}
+
+/* The reference takes one token after the other: every width equals it, so all widths
+ * are equal. */
+static void check_type(enum tensor_type type) {
+    static const uint32_t rows[] = { 1, 17, 66 }, tokens[] = { 1, 2, 7, 8, 9, 33 };
+    static const uint32_t odd[] = { 32, 96, 320, 304, 5, 47, 1 }, small[] = { 32, 96, 320 }, large[] = { 256, 768 };
+    uint32_t block = tensor_type_info(type)->block_values;
+    const uint32_t *columns = block == 1 ? odd : block == 32 ? small : large;
+    size_t column_count = block == 1 ? 7 : block == 32 ? 3 : 2;
+    for (EACH_KERNEL_DEVICE(device)) {
+        struct ops *ops = kernel_ops(device, type, NUMERIC_FLOAT, KV_F32);
+        for (size_t r = 0; r < 3; r++)
+            for (size_t c = 0; c < column_count; c++)
+                for (size_t t = 0; t < 6; t++) {
+                    const struct shape shape = { rows[r], columns[c], tokens[t], (r + c + t) % 2 };
+                    if (!device->is_simulator || (rows[r] < 20 && tokens[t] < 8 && c < 4))
+                        check_product(device, ops, type, &shape);
+                }
+        ops_free(ops);
+    }
+}
+
+static void f32_weights_times_floats(void **state) { (void)state; check_type(TENSOR_F32); }
+static void f16_weights_times_floats(void **state) { (void)state; check_type(TENSOR_F16); }
+static void bf16_weights_times_floats(void **state) { (void)state; check_type(TENSOR_BF16); }
+static void q8_0_weights_times_floats(void **state) { (void)state; check_type(TENSOR_Q8_0); }
+static void q4_0_weights_times_floats(void **state) { (void)state; check_type(TENSOR_Q4_0); }
+static void q4_1_weights_times_floats(void **state) { (void)state; check_type(TENSOR_Q4_1); }
+static void q5_0_weights_times_floats(void **state) { (void)state; check_type(TENSOR_Q5_0); }
+static void q5_1_weights_times_floats(void **state) { (void)state; check_type(TENSOR_Q5_1); }
+static void q4_k_weights_times_floats(void **state) { (void)state; check_type(TENSOR_Q4_K); }
+static void q5_k_weights_times_floats(void **state) { (void)state; check_type(TENSOR_Q5_K); }
+static void q6_k_weights_times_floats(void **state) { (void)state; check_type(TENSOR_Q6_K); }
+
+static void a_row_that_ends_inside_a_block_is_refused(void **state) {
+    (void)state;
+    for (EACH_KERNEL_DEVICE(device)) {
+        struct ops *ops = kernel_ops(device, TENSOR_TYPE_COUNT, NUMERIC_FLOAT, KV_F32);
+        cl_mem buffer = kernel_buffer(device, 64, NULL);
+        const struct device_matrix matrix = { .buffer = buffer, .type = TENSOR_Q4_0, .rows = 1, .columns = 33 };
+        struct error err = { 0 };
+        assert_false(op_matmul(ops, &matrix, buffer, buffer, 1, 1, false, &err));
+        assert_non_null(strstr(err.text, "1 x 33 values of type 'q4_0'"));
+        kernel_release(buffer);
+        ops_free(ops);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(f32_weights_times_floats),
+        cmocka_unit_test(f16_weights_times_floats),
+        cmocka_unit_test(bf16_weights_times_floats),
+        cmocka_unit_test(q8_0_weights_times_floats),
+        cmocka_unit_test(q4_0_weights_times_floats),
+        cmocka_unit_test(q4_1_weights_times_floats),
+        cmocka_unit_test(q5_0_weights_times_floats),
+        cmocka_unit_test(q5_1_weights_times_floats),
+        cmocka_unit_test(q4_k_weights_times_floats),
+        cmocka_unit_test(q5_k_weights_times_floats),
+        cmocka_unit_test(q6_k_weights_times_floats),
+        cmocka_unit_test(a_row_that_ends_inside_a_block_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
