@@ -324,6 +324,14 @@ static void claims_beyond_the_file_fail_quickly(void **state) {
         put_data(&file, 1, 900);
         assert_refused(&file, "truncated");
     }
+    const struct { uint32_t kind; uint64_t length; } almost[] = { { U64, 113 }, { STRING, 113 }, { U16, 451 } };
+    for (size_t i = 0; i < sizeof almost / sizeof *almost; i++) {
+        struct text file;
+        put_head(&file, 3, 0, 1);
+        put_array(&file, "tokens", almost[i].kind, almost[i].length);
+        put_data(&file, 1, 900);
+        assert_refused(&file, "'tokens' claims");
+    }
     assert_true(clock() - started < CLOCKS_PER_SEC);
 }
 

@@ -180,9 +180,10 @@ static void sentences_carry_no_control_characters(void **state) {
     (void)state;
     struct error err = { 0 };
     const char *text = "{\x1b[31m\xc2\x9b 1}";
-    assert_null(json_read_text(text, strlen(text), "a\x1b]0;x", &err));
+    assert_null(json_read_text(text, strlen(text), "a\x1b]0;\xc2\x9bx\xc2\xa9", &err));
     assert_null(strchr(err.text, 0x1b));
     assert_null(strstr(err.text, "\xc2\x9b"));
+    assert_non_null(strstr(err.text, "x\xc2\xa9'"));
 }
 
 int main(void) {

@@ -5,6 +5,7 @@
 #include "common/text.h"
 #include "tests/support_fuzz.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +121,22 @@ static void a_header_that_claims_too_much_is_refused_at_once(void **state) {
     assert_non_null(strstr(err.text, "no safetensors file"));
 }
 
+static void a_header_longer_than_the_ceiling_is_not_read(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct safetensors head;
+    const uint64_t size = 100000001;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/long.safetensors", test_folder());
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(&size, sizeof size, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(truncate(path, (off_t)size + 100), 0);
+    assert_false(safetensors_open(&head, path, &err));
+    assert_non_null(strstr(err.text, "claims a header of 100000001 bytes"));
+}
+
 static void a_file_cut_anywhere_is_refused(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -154,6 +171,7 @@ int main(void) {
         cmocka_unit_test(tensors_that_are_no_weights_are_left_out_but_checked),
         cmocka_unit_test(entries_that_do_not_fit_are_refused_by_name),
         cmocka_unit_test(a_header_that_claims_too_much_is_refused_at_once),
+        cmocka_unit_test(a_header_longer_than_the_ceiling_is_not_read),
         cmocka_unit_test(a_file_cut_anywhere_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
