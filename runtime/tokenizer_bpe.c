@@ -1,6 +1,5 @@
 #include "runtime/tokenizer_bpe.h"
 
-#include "common/text.h"
 #include "runtime/unicode.h"
 
 #include <stdio.h>
@@ -61,6 +60,20 @@ static struct merge *find_merge(const struct bpe *bpe, int32_t left, int32_t rig
 void bpe_add_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id) {
     struct merge *merge = find_merge(bpe, left, right);
     *merge = (struct merge){ (uint64_t)(uint32_t)left << 32 | (uint32_t)right, rank, id };
+}
+
+bool bpe_add_named_merge(struct bpe *bpe, const char *left, size_t left_size, const char *right,
+                         size_t right_size, uint32_t rank, struct text *joined) {
+    text_clear(joined);
+    text_append_bytes(joined, left, left_size);
+    text_append_bytes(joined, right, right_size);
+    int32_t left_id = piece_table_find(&bpe->vocabulary, left, left_size);
+    int32_t right_id = piece_table_find(&bpe->vocabulary, right, right_size);
+    int32_t id = piece_table_find(&bpe->vocabulary, joined->bytes, joined->length);
+    if (joined->failed || left_id < 0 || right_id < 0 || id < 0)
+        return false;
+    bpe_add_merge(bpe, left_id, right_id, rank, id);
+    return true;
 }
 
 void bpe_finish(struct bpe *bpe) {

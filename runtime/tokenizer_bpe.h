@@ -7,6 +7,7 @@
 #define RUNTIME_TOKENIZER_BPE_H
 
 #include "common/error.h"
+#include "common/text.h"
 #include "runtime/piece_table.h"
 
 struct merge {
@@ -37,6 +38,9 @@ void bpe_release(struct bpe *bpe);
  * gets the later rank. Then, when vocabulary and merges are complete, finish. */
 bool bpe_reserve_merges(struct bpe *bpe, uint32_t count);
 void bpe_add_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id);
+/* The same by name; false where a half or the whole is not in the vocabulary. */
+bool bpe_add_named_merge(struct bpe *bpe, const char *left, size_t left_size, const char *right,
+                         size_t right_size, uint32_t rank, struct text *joined);
 void bpe_finish(struct bpe *bpe);
 
 /* A growing array of ids, and of what encoding needs in between. */

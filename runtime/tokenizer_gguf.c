@@ -1,6 +1,365 @@
-/* placeholder */
+/* The reader of a GGUF's tokenizer: its lists, with the stages that the
+ * original tokenizer.json had and the GGUF only names. */
 #include "runtime/tokenizer_parts.h"
+
+#include "common/gguf.h"
+#include "runtime/unicode.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* tokenizer.ggml.token_type */
+enum token_type {
+    TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6
+};
+
+/* Pieces of SentencePiece vocabularies have at most 16 characters by default; the
+ * limit keeps the search for their halves linear in the size of the file. */
+enum { SPM_PIECE_LIMIT = 256 };
+
+#define SPLIT(regex) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\"}"
+#define SEQUENCE(steps) "{\"type\":\"Sequence\",\"pretokenizers\":[" steps "]}"
+#define BYTES "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"
+#define GPT2 "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}"
+#define DIGITS "{\"type\":\"Digits\",\"individual_digits\":true}"
+#define SHORT_FORMS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define SPACE_RUNS "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define WORDS_AND_NUMBERS(digits) SHORT_FORMS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|" SPACE_RUNS
+#define UPPER "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define LOWER "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define O200K "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?" UPPER "*" LOWER "+" SHORT_FORMS "?|" \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?" UPPER "+" LOWER "*" SHORT_FORMS "?|" \
+    "\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|" SPACE_RUNS
+
+/* What tokenizer.ggml.pre stands for. */
+static const struct byte_level_kind {
+    const char *name;
+    const char *pretokenizer;   /* JSON */
+    bool has_nfc, ignores_merges, adds_bos;
+} byte_level_kinds[] = {
+    { "gpt-2", GPT2, false, false, false },
+    { "gpt2", GPT2, false, false, false },
+    { "phi-2", GPT2, false, false, false },
+    { "smollm", SEQUENCE(DIGITS "," GPT2), false, false, false },
+    { "starcoder", SEQUENCE(DIGITS "," GPT2), false, false, false },
+    { "llama-bpe", SEQUENCE(SPLIT(WORDS_AND_NUMBERS("\\\\p{N}{1,3}")) "," BYTES), false, true, true },
+    { "llama3", SEQUENCE(SPLIT(WORDS_AND_NUMBERS("\\\\p{N}{1,3}")) "," BYTES), false, true, true },
+    { "llama-v3", SEQUENCE(SPLIT(WORDS_AND_NUMBERS("\\\\p{N}{1,3}")) "," BYTES), false, true, true },
+    { "qwen2", SEQUENCE(SPLIT(WORDS_AND_NUMBERS("\\\\p{N}")) "," BYTES), true, false, false },
+    { "gpt-4o", SEQUENCE(SPLIT(O200K) "," BYTES), false, false, false },
+};
+
+#define WHITE "\xe2\x96\x81"   /* U+2581, SentencePiece's space */
+#define TO_WHITE "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"" WHITE "\"}"
+#define FROM_WHITE "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" WHITE "\"},\"content\":\" \"}"
+#define BYTE_RUNS FROM_WHITE ",{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"
+
+static const char spm_stages[] = "{\"normalizer\":" TO_WHITE ","
+    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[" BYTE_RUNS "]}}";
+static const char spm_prefix_stages[] = "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":["
+    "{\"type\":\"Prepend\",\"prepend\":\"" WHITE "\"}," TO_WHITE "]},"
+    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[" BYTE_RUNS ","
+    "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}}";
+
+struct reader {
+    struct tokenizer *tokenizer;
+    const struct gguf *gguf;
+    const char *path;
+    const struct gguf_string *tokens;   /* [count] */
+    uint64_t count;
+    uint64_t unknown_id, head_end;      /* ids below head_end are a SentencePiece vocabulary's own
+                                           <unk>, <s>, </s> */
+    bool is_spm, is_phi3;
+    struct error *err;
+};
+
+static bool fail(const struct reader *reader, const char *what) {
+    return error_set(reader->err, ERROR_FAILED, "%s in '%s'", what, reader->path);
+}
+
+static enum token_type type_of(const struct reader *reader, uint64_t id) {
+    int64_t type = TYPE_NORMAL;
+    gguf_array_i64(reader->gguf, "tokenizer.ggml.token_type", id, &type);
+    return type >= TYPE_NORMAL && type <= TYPE_BYTE ? (enum token_type)type : TYPE_UNUSED;
+}
+
+static bool spells(const struct gguf_string *string, const char *text) {
+    return string->length == strlen(text) && memcmp(string->bytes, text, string->length) == 0;
+}
+
+static bool has_control(const struct reader *reader, const char *text) {
+    for (uint64_t id = 0; id < reader->count; id++)
+        if (spells(&reader->tokens[id], text))
+            return type_of(reader, id) == TYPE_CONTROL || type_of(reader, id) == TYPE_USER_DEFINED;
+    return false;
+}
+
+/* The flags that a GGUF does not record. Of Phi-3's tokens all but these three
+ * swallow the white space on their right; of Phi-4-mini's those from
+ * <|assistant|> to <|tag|>, which have fixed ids. */
+static bool swallows_space(const struct reader *reader, uint64_t id) {
+    const struct gguf_string *token = &reader->tokens[id];
+    if (reader->is_phi3)
+        return !spells(token, "<unk>") && !spells(token, "<s>") && !spells(token, "<|endoftext|>");
+    return id >= 200019 && id <= 200028 && reader->count > 200028
+        && spells(&reader->tokens[200019], "<|assistant|>") && spells(&reader->tokens[200028], "<|tag|>");
+}
+
+static bool add_token(const struct reader *reader, uint64_t id) {
+    struct tokenizer *tokenizer = reader->tokenizer;
+    enum token_type type = type_of(reader, id);
+    bool is_unknown = id == reader->unknown_id && type == TYPE_UNKNOWN;
+    if (type == TYPE_UNUSED || (type == TYPE_UNKNOWN && !is_unknown) || !reader->tokens[id].length)
+        return true;   /* a padding row: its id decodes to nothing */
+    struct text piece;
+    text_init(&piece);
+    utf8_append_repaired(&piece, reader->tokens[id].bytes, reader->tokens[id].length);
+    bool ok = !piece.failed || fail(reader, "no memory for the vocabulary");
+    bool is_added = type == TYPE_CONTROL || type == TYPE_USER_DEFINED || is_unknown;
+    if (ok && (!is_added || (reader->is_spm && id < reader->head_end)))
+        ok = piece_table_add(&tokenizer->bpe.vocabulary, (int32_t)id, piece.bytes, piece.length)
+            || fail(reader, "no memory for the vocabulary");
+    if (ok && is_added)
+        ok = tokenizer_add_token(tokenizer, piece.bytes, piece.length, (int32_t)id,
+                                 (type == TYPE_USER_DEFINED ? 0 : ADDED_SPECIAL)
+                                 | (swallows_space(reader, id) ? ADDED_RSTRIP : 0), reader->err);
+    text_release(&piece);
+    return ok;
+}
+
+static bool read_tokens(struct reader *reader) {
+    const char *types = "tokenizer.ggml.token_type";
+    reader->tokens = gguf_array_strings(reader->gguf, "tokenizer.ggml.tokens");
+    reader->count = gguf_array_length(reader->gguf, "tokenizer.ggml.tokens");
+    if (!reader->tokens || !reader->count || reader->count > PIECE_ID_LIMIT)
+        return fail(reader, "no usable 'tokenizer.ggml.tokens'");
+    if (gguf_has(reader->gguf, types) && gguf_array_length(reader->gguf, types) != reader->count)
+        return fail(reader, "'tokenizer.ggml.tokens' and 'tokenizer.ggml.token_type' of different lengths");
+    reader->unknown_id = UINT64_MAX;
+    gguf_u64(reader->gguf, "tokenizer.ggml.unknown_token_id", &reader->unknown_id);
+    if (reader->is_spm && reader->unknown_id == UINT64_MAX)
+        reader->unknown_id = 0;
+    while (reader->head_end < reader->count && type_of(reader, reader->head_end) != TYPE_NORMAL
+           && type_of(reader, reader->head_end) != TYPE_BYTE)
+        reader->head_end++;
+    reader->is_phi3 = reader->is_spm && has_control(reader, "<|end|>") && has_control(reader, "<|user|>")
+        && has_control(reader, "<|assistant|>");
+    for (uint64_t id = 0; id < reader->count; id++)
+        if (!add_token(reader, id))
+            return false;
+    reader->tokenizer->size = (uint32_t)reader->count;
+    return true;
+}
+
+/* A way to make a piece of a SentencePiece vocabulary from two others. */
+struct spm_merge {
+    float score;              /* of the piece: higher goes first */
+    int32_t id, left, right;  /* and of equals, the smaller ids */
+};
+
+static int compare_merges(const void *left, const void *right) {
+    const struct spm_merge *a = left, *b = right;
+    if (a->score != b->score)
+        return a->score > b->score ? -1 : 1;
+    if (a->id != b->id)
+        return a->id < b->id ? -1 : 1;
+    if (a->left != b->left)
+        return a->left < b->left ? -1 : 1;
+    return (a->right > b->right) - (a->right < b->right);
+}
+
+struct spm_merges {
+    struct spm_merge *list;
+    uint32_t count, capacity;
+};
+
+static bool add_halves(const struct reader *reader, struct spm_merges *merges, int32_t id, const char *piece,
+                       size_t length) {
+    const struct piece_table *vocabulary = &reader->tokenizer->bpe.vocabulary;
+    float score = 0;
+    if ((uint64_t)id >= reader->head_end)
+        gguf_array_f32(reader->gguf, "tokenizer.ggml.scores", (uint64_t)id, &score);
+    if (isnan(score))
+        return fail(reader, "a score that is not a number");
+    for (size_t cut = 1; cut < length; cut++) {
+        if (((unsigned char)piece[cut] & 0xc0) == 0x80)
+            continue;
+        int32_t left = piece_table_find(vocabulary, piece, cut);
+        int32_t right = left < 0 ? -1 : piece_table_find(vocabulary, piece + cut, length - cut);
+        if (right < 0)
+            continue;
+        if (merges->count == merges->capacity) {
+            uint32_t capacity = merges->capacity ? merges->capacity * 2 : 4096;
+            struct spm_merge *list = realloc(merges->list, capacity * sizeof *list);
+            if (!list)
+                return fail(reader, "no memory for the merges");
+            merges->list = list;
+            merges->capacity = capacity;
+        }
+        merges->list[merges->count++] = (struct spm_merge){ score, id, left, right };
+    }
+    return true;
+}
+
+/* SentencePiece keeps no merges: every split of a piece into two pieces is one,
+ * ranked by the score of what it makes. */
+static bool make_merges(struct reader *reader) {
+    struct bpe *bpe = &reader->tokenizer->bpe;
+    if (gguf_array_length(reader->gguf, "tokenizer.ggml.scores") != reader->count)
+        return fail(reader, "no 'tokenizer.ggml.scores' for the tokens");
+    struct spm_merges merges = { 0 };
+    bool ok = true;
+    for (uint32_t id = 0; ok && id < bpe->vocabulary.id_end; id++) {
+        size_t length;
+        const char *piece = piece_table_piece(&bpe->vocabulary, (int32_t)id, &length);
+        if (!piece || type_of(reader, id) == TYPE_BYTE)
+            continue;
+        ok = length <= SPM_PIECE_LIMIT ? add_halves(reader, &merges, (int32_t)id, piece, length)
+            : error_set(reader->err, ERROR_FAILED, "token %u in '%s' has %zu bytes; at most %d are supported", id,
+                        reader->path, length, SPM_PIECE_LIMIT);
+    }
+    if (ok && merges.count)
+        qsort(merges.list, merges.count, sizeof *merges.list, compare_merges);
+    ok = ok && (bpe_reserve_merges(bpe, merges.count) || fail(reader, "no memory for the merges"));
+    for (uint32_t rank = 0; ok && rank < merges.count; rank++)
+        bpe_add_merge(bpe, merges.list[rank].left, merges.list[rank].right, rank, merges.list[rank].id);
+    free(merges.list);
+    return ok;
+}
+
+static bool read_merge(struct reader *reader, const struct gguf_string *line, uint32_t rank, struct text *joined) {
+    const char *space = line->length > 1 ? memchr(line->bytes + 1, ' ', line->length - 1) : NULL;
+    if (!space)
+        return error_set(reader->err, ERROR_FAILED, "merge %u in '%s' does not name two pieces", rank, reader->path);
+    size_t left = (size_t)(space - line->bytes);
+    return bpe_add_named_merge(&reader->tokenizer->bpe, line->bytes, left, space + 1,
+                               (size_t)line->length - left - 1, rank, joined)
+        || error_set(reader->err, ERROR_FAILED, "merge %u in '%s' names a piece that is not in the vocabulary",
+                     rank, reader->path);
+}
+
+static bool read_merges(struct reader *reader) {
+    const struct gguf_string *lines = gguf_array_strings(reader->gguf, "tokenizer.ggml.merges");
+    uint64_t count = gguf_array_length(reader->gguf, "tokenizer.ggml.merges");
+    if (!lines || count > INT32_MAX)
+        return fail(reader, "no usable 'tokenizer.ggml.merges'");
+    if (!bpe_reserve_merges(&reader->tokenizer->bpe, (uint32_t)count))
+        return fail(reader, "no memory for the merges");
+    struct text joined;
+    text_init(&joined);
+    bool ok = true;
+    for (uint64_t i = 0; ok && i < count; i++)
+        ok = read_merge(reader, &lines[i], (uint32_t)i, &joined);
+    text_release(&joined);
+    return ok;
+}
+
+static bool read_stages(struct reader *reader, const char *stages) {
+    json_t *root = json_read_text(stages, strlen(stages), reader->path, reader->err);
+    bool ok = root && tokenizer_read_stages(reader->tokenizer, root, reader->path, reader->err);
+    json_decref(root);
+    return ok;
+}
+
+static bool read_spm(struct reader *reader) {
+    struct bpe *bpe = &reader->tokenizer->bpe;
+    bool space_prefix = true;
+    gguf_bool(reader->gguf, "tokenizer.ggml.add_space_prefix", &space_prefix);
+    bpe->byte_fallback = bpe->fuse_unknown = true;
+    if (!read_tokens(reader) || !make_merges(reader))
+        return false;
+    if (piece_table_piece(&bpe->vocabulary, (int32_t)(reader->unknown_id & INT32_MAX), NULL))
+        bpe->unknown_id = (int32_t)(reader->unknown_id & INT32_MAX);
+    return read_stages(reader, space_prefix ? spm_prefix_stages : spm_stages);
+}
+
+static bool read_byte_level(struct reader *reader, bool *adds_bos) {
+    struct gguf_string pre;
+    if (!gguf_str(reader->gguf, "tokenizer.ggml.pre", &pre))
+        return error_set(reader->err, ERROR_FAILED, "'%s' does not say how it splits text (no 'tokenizer.ggml.pre'); "
+                         "convert the model again", reader->path);
+    const struct byte_level_kind *kind = NULL;
+    for (size_t i = 0; i < sizeof byte_level_kinds / sizeof *byte_level_kinds; i++)
+        if (spells(&pre, byte_level_kinds[i].name))
+            kind = &byte_level_kinds[i];
+    if (!kind)
+        return error_set(reader->err, ERROR_FAILED, "the pre-tokenizer '%.*s' of '%s' is not supported",
+                         pre.length < 40 ? (int)pre.length : 40, pre.bytes, reader->path);
+    reader->tokenizer->bpe.ignore_merges = kind->ignores_merges;
+    *adds_bos = kind->adds_bos;
+    struct text stages;
+    text_init(&stages);
+    text_append_format(&stages, "{\"normalizer\":%s,\"pre_tokenizer\":%s,\"decoder\":{\"type\":\"ByteLevel\"}}",
+                       kind->has_nfc ? "{\"type\":\"NFC\"}" : "null", kind->pretokenizer);
+    bool ok = (!stages.failed || fail(reader, "no memory")) && read_tokens(reader) && read_merges(reader)
+        && read_stages(reader, stages.bytes);
+    text_release(&stages);
+    return ok;
+}
+
+/* The id under `key`, or -1. */
+static int32_t special_id(const struct reader *reader, const char *key) {
+    uint64_t id;
+    return gguf_u64(reader->gguf, key, &id) && id < reader->count ? (int32_t)id : -1;
+}
+
+static bool keep_text(struct reader *reader, char **place, const char *bytes, size_t length) {
+    if (!bytes)
+        return true;
+    *place = strndup(bytes, length);
+    return *place || fail(reader, "no memory");
+}
+
+static bool keep_piece(struct reader *reader, char **place, int32_t id) {
+    size_t length = 0;
+    const char *piece = tokenizer_spelling(reader->tokenizer, id, &length);
+    return keep_text(reader, place, piece, length);
+}
+
+static bool read_special(struct reader *reader, bool adds_bos) {
+    struct tokenizer *tokenizer = reader->tokenizer;
+    bool adds_eos = false;
+    struct gguf_string template = { NULL, 0 };
+    gguf_bool(reader->gguf, "tokenizer.ggml.add_bos_token", &adds_bos);
+    gguf_bool(reader->gguf, "tokenizer.ggml.add_eos_token", &adds_eos);
+    gguf_str(reader->gguf, "tokenizer.chat_template", &template);
+    int32_t eos = special_id(reader, "tokenizer.ggml.eos_token_id");
+    tokenizer->bos_id = special_id(reader, "tokenizer.ggml.bos_token_id");
+    /* Phi-3's tokenizer adds no BOS, whatever older conversions say. */
+    if (adds_bos && !reader->is_phi3 && tokenizer->bos_id >= 0)
+        tokenizer->prefix[tokenizer->prefix_count++] = tokenizer->bos_id;
+    if (adds_eos && eos >= 0)
+        tokenizer->suffix[tokenizer->suffix_count++] = eos;
+    tokenizer_add_eos(tokenizer, eos);
+    tokenizer_add_eos(tokenizer, special_id(reader, "tokenizer.ggml.eot_token_id"));
+    return keep_piece(reader, &tokenizer->bos_text, tokenizer->bos_id)
+        && keep_piece(reader, &tokenizer->eos_text, eos)
+        && keep_text(reader, &tokenizer->chat_template, template.bytes, template.length);
+}
+
 bool tokenizer_read_gguf(struct tokenizer *tokenizer, const char *path, struct error *err) {
-    (void)tokenizer;
-    return error_set(err, ERROR_FAILED, "cannot read '%s'", path);
+    struct gguf *gguf = gguf_open(path, err);
+    if (!gguf)
+        return false;
+    struct reader reader = { .tokenizer = tokenizer, .gguf = gguf, .path = path, .err = err };
+    struct gguf_string model = { "", 0 };
+    bool adds_bos = false, ok;
+    gguf_str(gguf, "tokenizer.ggml.model", &model);
+    reader.is_spm = spells(&model, "llama");
+    if (reader.is_spm) {
+        adds_bos = true;
+        ok = read_spm(&reader);
+    } else if (spells(&model, "gpt2")) {
+        ok = read_byte_level(&reader, &adds_bos);
+    } else if (!model.length) {
+        ok = fail(&reader, "no tokenizer");
+    } else {
+        ok = error_set(err, ERROR_FAILED, "the tokenizer model '%.*s' in '%s' is not supported",
+                       model.length < 40 ? (int)model.length : 40, model.bytes, path);
+    }
+    ok = ok && read_special(&reader, adds_bos);
+    gguf_close(gguf);
+    return ok;
 }

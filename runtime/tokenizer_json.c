@@ -96,18 +96,9 @@ static bool read_merge(const struct reader *reader, const json_t *item, uint32_t
         right = json_string_value(second);
         right_size = json_string_length(second);
     }
-    struct bpe *bpe = &reader->tokenizer->bpe;
-    text_clear(joined);
-    text_append_bytes(joined, left, left_size);
-    text_append_bytes(joined, right, right_size);
-    int32_t left_id = piece_table_find(&bpe->vocabulary, left, left_size);
-    int32_t right_id = piece_table_find(&bpe->vocabulary, right, right_size);
-    int32_t id = piece_table_find(&bpe->vocabulary, joined->bytes, joined->length);
-    if (left_id < 0 || right_id < 0 || id < 0)
-        return error_set(reader->err, ERROR_FAILED, "merge %u in '%s' names a piece that is not in the "
-                         "vocabulary", rank, reader->file);
-    bpe_add_merge(bpe, left_id, right_id, rank, id);
-    return true;
+    return bpe_add_named_merge(&reader->tokenizer->bpe, left, left_size, right, right_size, rank, joined)
+        || error_set(reader->err, ERROR_FAILED, "merge %u in '%s' names a piece that is not in the vocabulary",
+                     rank, reader->file);
 }
 
 static bool read_merges(const struct reader *reader, const json_t *list) {
