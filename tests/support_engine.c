@@ -1,0 +1,156 @@
+#include "tests/support_engine.h"
+
+#include "tests/support.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Only PoCL's driver: others take their time to start, and sanitizers see leaks in them. */
+static bool choose_pocl(struct error *err) {
+    char **paths, pocl[PATH_MAX] = "";
+    uint32_t count;
+    if (!opencl_list_icds(&paths, &count, err))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (strstr(paths[i], "pocl"))
+            snprintf(pocl, sizeof pocl, "%s", paths[i]);
+        free(paths[i]);
+    }
+    free(paths);
+    const char *chosen = pocl;
+    return opencl_choose_icds(&chosen, pocl[0] != '\0', err);
+}
+
+const struct opencl_devices *support_devices(void) {
+    static struct opencl_devices pocl;
+    static bool is_known;
+    if (!is_known) {
+        struct error err = { 0 };
+        is_known = true;
+        setenv("POCL_DEVICES", "pthread basic", 1);
+        ASSERT_OK(choose_pocl(&err), err);
+        atexit(opencl_shutdown);
+        if (!opencl_enumerate(&pocl, NULL, &err)) {
+            print_message("# %s\n", err.text);
+            return NULL;
+        }
+        uint32_t kept = 0;
+        for (uint32_t i = 0; i < pocl.count; i++)
+            if (strcmp(pocl.devices[i].info.platform, "Portable Computing Language") == 0)
+                pocl.devices[kept++] = pocl.devices[i];
+        pocl.count = kept;
+    }
+    return pocl.count ? &pocl : NULL;
+}
+
+static int32_t device_of(const struct model *model, uint32_t unit, const struct rig_options *options) {
+    if (unit == 0 && !options->embed_on_device)
+        return PLAN_HOST;
+    if (options->alternates)
+        return unit_at(model, unit).kind == UNIT_FFN;
+    return options->split && unit >= options->split;
+}
+
+static uint64_t stored_bytes(const struct model *model, struct unit unit) {
+    static const enum buffer_role roles[] = { BUFFER_NORM, BUFFER_QKV, BUFFER_QKV_BIAS, BUFFER_QK_NORM, BUFFER_O,
+                                              BUFFER_GATE_UP, BUFFER_DOWN, BUFFER_TABLE, BUFFER_HEAD };
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        const struct weight_ref *refs[3];
+        uint32_t count = unit_matrix_refs(model, unit, roles[i], refs);
+        for (uint32_t j = 0; j < count; j++)
+            bytes += model_ref_bytes(model, refs[j]);
+    }
+    return bytes;
+}
+
+static bool place_units(struct rig *rig, const struct rig_options *options, struct error *err) {
+    const struct opencl_devices *devices = support_devices();
+    struct plan *plan = rig->plan;
+    plan->device_count = devices->count < 2 ? devices->count : 2;
+    for (uint32_t i = 0; i < plan->device_count; i++)
+        plan->devices[i].device = devices->devices[i].info;
+    plan->unit_count = unit_count(rig->model);
+    for (uint32_t unit = 0; unit < plan->unit_count; unit++) {
+        struct unit place = unit_at(rig->model, unit);
+        struct shard shard = { .unit = unit, .device = device_of(rig->model, unit, options), .format = "keep",
+                               .part_end = unit_part_count(rig->model, place),
+                               .weight_bytes = stored_bytes(rig->model, place) };
+        if (!plan_add_shard(plan, &shard, err))
+            return false;
+    }
+    return true;
+}
+
+bool rig_prepare(struct rig *rig, const char *path, const struct rig_options *options, struct error *err) {
+    *rig = (struct rig){ 0 };
+    struct model_source source;
+    if (!model_source_resolve(&source, path, err))
+        return false;
+    rig->model = model_open(&source, NULL, err);
+    model_source_release(&source);
+    rig->plan = plan_new();
+    if (!rig->model || !rig->plan) {
+        rig_close(rig);
+        return false;
+    }
+    struct plan *plan = rig->plan;
+    snprintf(plan->name, sizeof plan->name, "default");
+    plan_record_environment(plan);
+    plan->numeric = model_numeric_class(rig->model, false);
+    plan->request.context = options->context ? options->context : 384;
+    plan->request.micro_batch = options->micro_batch;
+    plan->request.kv_type = options->kv_type;
+    if (place_units(rig, options, err))
+        return true;
+    rig_close(rig);
+    return false;
+}
+
+bool rig_start(struct rig *rig, const struct rig_options *options, struct error *err) {
+    struct engine_options how = { .exact = options->exact, .sequence_count = options->sequence_count,
+                                  .logit_rows = options->logit_rows, .interrupted = options->interrupted };
+    rig->engine = engine_open(rig->model, rig->plan, &how, err);
+    return rig->engine != NULL;
+}
+
+bool rig_open(struct rig *rig, const char *path, const struct rig_options *options, struct error *err) {
+    if (!rig_prepare(rig, path, options, err))
+        return false;
+    if (rig_start(rig, options, err))
+        return true;
+    rig_close(rig);
+    return false;
+}
+
+void rig_close(struct rig *rig) {
+    engine_close(rig->engine);
+    plan_free(rig->plan);
+    model_close(rig->model);
+    *rig = (struct rig){ 0 };
+}
+
+const char *support_relinked(const char *model, const char *instead, const char *target) {
+    static char folder[PATH_MAX];
+    static unsigned made;
+    char from[PATH_MAX], to[2 * PATH_MAX], whole[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s/relinked-%u", test_folder(), made++);
+    DIR *stream = opendir(model);
+    if (!stream || mkdir(folder, 0700) != 0 || !realpath(model, whole))
+        fail_msg("cannot link the files of '%s' in '%s'", model, folder);
+    for (struct dirent *entry; (entry = readdir(stream));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        const char *name = strcmp(entry->d_name, instead) == 0 ? target : entry->d_name;
+        snprintf(to, sizeof to, "%s/%s", folder, entry->d_name);
+        if (snprintf(from, sizeof from, "%s/%s", whole, name) < 0 || symlink(from, to) != 0)
+            fail_msg("cannot link '%s'", to);
+    }
+    closedir(stream);
+    return folder;
+}

@@ -1,0 +1,43 @@
+/* support_engine: a model on PoCL's devices, with a plan made on the spot.
+ *
+ * support_devices() makes the first OpenCL call of a test program: it asks PoCL for
+ * two devices ("pthread basic"), so that splits can be tested on any machine. */
+#ifndef TESTS_SUPPORT_ENGINE_H
+#define TESTS_SUPPORT_ENGINE_H
+
+#include "common/opencl.h"
+#include "runtime/engine.h"
+
+/* PoCL's devices; NULL where there are none. Made once, kept for the program's life. */
+const struct opencl_devices *support_devices(void);
+
+struct rig_options {
+    bool exact;
+    bool embed_on_device;
+    uint32_t split;            /* units from this one on are on the second device; 0: none */
+    bool alternates;           /* ffn units on the second device */
+    uint32_t micro_batch;      /* 0: 256 */
+    uint32_t context;          /* 0: 384 */
+    uint32_t sequence_count, logit_rows;
+    enum kv_type kv_type;
+    const volatile sig_atomic_t *interrupted;
+};
+
+struct rig {
+    struct model *model;
+    struct plan *plan;
+    struct engine *engine;
+};
+
+/* The model at `path`, and a plan that names it "default". On failure everything is
+ * released again. */
+bool rig_prepare(struct rig *rig, const char *path, const struct rig_options *options, struct error *err);
+bool rig_start(struct rig *rig, const struct rig_options *options, struct error *err);   /* the engine */
+bool rig_open(struct rig *rig, const char *path, const struct rig_options *options, struct error *err);
+void rig_close(struct rig *rig);
+
+/* A folder with links to every file of `model` but the one called `instead`, which becomes a
+ * link to `target` in the same model. The result is in a static buffer. */
+const char *support_relinked(const char *model, const char *instead, const char *target);
+
+#endif
