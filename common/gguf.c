@@ -2,6 +2,7 @@
 
 #include "common/file_map.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -453,6 +454,8 @@ struct gguf *gguf_open(const char *path, struct error *err) {
     } else {
         gguf->file_size = (uint64_t)status.st_size;
         reader.end = gguf->file_size < HEAD_LIMIT ? gguf->file_size : HEAD_LIMIT;
+        /* Readahead would bring weights into memory behind the head. */
+        posix_fadvise(reader.descriptor, 0, 0, POSIX_FADV_RANDOM);
         read = read_head(&reader);
     }
     free(reader.buffer);

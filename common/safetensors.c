@@ -3,6 +3,7 @@
 #include "common/file_map.h"
 #include "common/json.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,8 @@ bool safetensors_open(struct safetensors *head, const char *path, struct error *
     if (descriptor < 0)
         return false;
     head->file_size = (uint64_t)status.st_size;
+    /* Readahead would bring weights into memory behind the header. */
+    posix_fadvise(descriptor, 0, 0, POSIX_FADV_RANDOM);
 
     uint64_t header_size;
     if (!file_read_at(descriptor, path, 0, &header_size, sizeof header_size, err))
