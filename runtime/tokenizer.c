@@ -129,7 +129,8 @@ static void mark_special(struct tokenizer *tokenizer, const struct added_tokens 
 
 bool tokenizer_finish(struct tokenizer *tokenizer, struct error *err) {
     static const char *const turn_ends[] = { "<|end|>", "<|im_end|>", "<|eot_id|>" };
-    bpe_finish(&tokenizer->bpe);
+    if (!bpe_finish(&tokenizer->bpe))
+        return error_set(err, ERROR_FAILED, "cannot open a tokenizer: out of memory");
     if (!normalize_added(tokenizer, err))
         return false;
     added_tokens_finish(&tokenizer->raw);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { JOIN_BITS = 1 << 20 };   /* some 30,000 of them are set */
+
 /* A linked list in an array; merging makes the left symbol wider and drops the
  * right one. */
 struct bpe_symbol {
@@ -28,7 +30,9 @@ bool bpe_init(struct bpe *bpe) {
 void bpe_release(struct bpe *bpe) {
     piece_table_release(&bpe->vocabulary);
     free(bpe->merges);
+    free(bpe->joins);
     bpe->merges = NULL;
+    bpe->joins = NULL;
 }
 
 bool bpe_reserve_merges(struct bpe *bpe, uint32_t count) {
@@ -47,11 +51,19 @@ bool bpe_reserve_merges(struct bpe *bpe, uint32_t count) {
     return true;
 }
 
-static struct merge *find_merge(const struct bpe *bpe, int32_t left, int32_t right) {
-    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+static uint64_t pair_of(int32_t left, int32_t right) {
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
+
+static uint32_t hash_pair(const struct bpe *bpe, uint64_t pair) {
     uint64_t hash = (pair ^ bpe->seed) * 0x9e3779b97f4a7c15u;
     hash = (hash ^ hash >> 32 ^ bpe->seed) * 0x9e3779b97f4a7c15u;
-    uint32_t slot = (uint32_t)(hash >> 32) & bpe->merge_mask;
+    return (uint32_t)(hash >> 32);
+}
+
+static struct merge *find_merge(const struct bpe *bpe, int32_t left, int32_t right) {
+    uint64_t pair = pair_of(left, right);
+    uint32_t slot = hash_pair(bpe, pair) & bpe->merge_mask;
     while (bpe->merges[slot].pair != pair && bpe->merges[slot].pair != UINT64_MAX)
         slot = (slot + 1) & bpe->merge_mask;
     return &bpe->merges[slot];
@@ -59,7 +71,7 @@ static struct merge *find_merge(const struct bpe *bpe, int32_t left, int32_t rig
 
 void bpe_add_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id) {
     struct merge *merge = find_merge(bpe, left, right);
-    *merge = (struct merge){ (uint64_t)(uint32_t)left << 32 | (uint32_t)right, rank, id };
+    *merge = (struct merge){ pair_of(left, right), rank, id };
 }
 
 bool bpe_add_named_merge(struct bpe *bpe, const char *left, size_t left_size, const char *right,
@@ -76,7 +88,64 @@ bool bpe_add_named_merge(struct bpe *bpe, const char *left, size_t left_size, co
     return true;
 }
 
-void bpe_finish(struct bpe *bpe) {
+/* The symbol that a character begins as; -1: it has none of its own. */
+static int32_t symbol_of(const struct bpe *bpe, const char *bytes, struct utf8_unit unit) {
+    return unit.codepoint < BPE_DIRECT_END ? bpe->direct[unit.codepoint]
+        : piece_table_find(&bpe->vocabulary, bytes, unit.length);
+}
+
+static uint32_t join_bit(const struct bpe *bpe, int32_t left, int32_t right) {
+    return hash_pair(bpe, pair_of(left, right)) & (JOIN_BITS - 1);
+}
+
+static void note_joins(struct bpe *bpe, const char *piece, size_t size) {
+    int32_t left = -1;
+    for (size_t i = 0; i < size;) {
+        struct utf8_unit unit = utf8_next(piece + i, size - i);
+        int32_t right = symbol_of(bpe, piece + i, unit);
+        if (left >= 0 && right >= 0) {
+            uint32_t bit = join_bit(bpe, left, right);
+            bpe->joins[bit / 64] |= (uint64_t)1 << bit % 64;
+        }
+        left = right;
+        i += unit.length;
+    }
+}
+
+/* Pieces are made of their characters' symbols only as long as no merge has the
+ * unknown piece or a byte's piece in it. */
+static bool merges_are_plain(const struct bpe *bpe) {
+    for (uint32_t slot = 0; slot <= bpe->merge_mask; slot++) {
+        if (bpe->merges[slot].pair == UINT64_MAX)
+            continue;
+        int32_t halves[2] = { (int32_t)(bpe->merges[slot].pair >> 32), (int32_t)(uint32_t)bpe->merges[slot].pair };
+        for (int i = 0; i < 2; i++) {
+            size_t length;
+            const char *piece = piece_table_piece(&bpe->vocabulary, halves[i], &length);
+            bool is_byte = length == 6 && memcmp(piece, "<0x", 3) == 0 && piece[5] == '>';
+            if (is_byte || halves[i] == bpe->unknown_id)
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool make_joins(struct bpe *bpe) {
+    if (!bpe->byte_fallback || !merges_are_plain(bpe))
+        return true;
+    bpe->joins = calloc(JOIN_BITS / 64, sizeof *bpe->joins);
+    if (!bpe->joins)
+        return false;
+    for (uint32_t id = 0; id < bpe->vocabulary.id_end; id++) {
+        size_t length;
+        const char *piece = piece_table_piece(&bpe->vocabulary, (int32_t)id, &length);
+        if (piece)
+            note_joins(bpe, piece, length);
+    }
+    return true;
+}
+
+bool bpe_finish(struct bpe *bpe) {
     for (unsigned codepoint = 0; codepoint < BPE_DIRECT_END; codepoint++) {
         char utf8[2] = { (char)codepoint, 0 };
         size_t length = 1;
@@ -92,6 +161,7 @@ void bpe_finish(struct bpe *bpe) {
         snprintf(name, sizeof name, "<0x%02X>", byte);
         bpe->byte_ids[byte] = piece_table_find(&bpe->vocabulary, name, 6);
     }
+    return make_joins(bpe);
 }
 
 bool id_list_add(struct id_list *list, int32_t id) {
@@ -116,25 +186,25 @@ void bpe_scratch_release(struct bpe_scratch *scratch) {
     *scratch = (struct bpe_scratch){ 0 };
 }
 
-static bool reserve(struct bpe_scratch *scratch, size_t bytes) {
-    /* A byte makes one symbol at most. The first heap has a candidate for each
-     * pair; a merge takes one out and puts two in, and there are fewer merges
-     * than symbols. */
-    if (bytes > scratch->symbol_capacity) {
-        if (bytes > INT32_MAX / 2)
-            return false;
-        size_t capacity = bytes < 256 ? 256 : bytes + bytes / 2;
-        struct bpe_symbol *symbols = realloc(scratch->symbols, capacity * sizeof *symbols);
-        if (!symbols)
-            return false;
-        scratch->symbols = symbols;
-        scratch->symbol_capacity = (uint32_t)capacity;
-    }
+/* A byte makes one symbol at most. */
+static bool reserve_symbols(struct bpe_scratch *scratch, size_t bytes) {
+    if (bytes <= scratch->symbol_capacity)
+        return true;
+    if (bytes > INT32_MAX / 2)
+        return false;
+    size_t capacity = bytes < 256 ? 256 : bytes + bytes / 2;
+    struct bpe_symbol *symbols = realloc(scratch->symbols, capacity * sizeof *symbols);
+    if (!symbols)
+        return false;
+    scratch->symbols = symbols;
+    scratch->symbol_capacity = (uint32_t)capacity;
     return true;
 }
 
-static bool reserve_heap(struct bpe_scratch *scratch) {
-    uint32_t need = scratch->symbol_count * 2;
+/* The first heap has a candidate for each pair; a merge takes one out and puts two
+ * in at most, and there are fewer merges than symbols. */
+static bool reserve_heap(struct bpe_scratch *scratch, uint32_t symbols) {
+    uint32_t need = symbols * 2;
     if (need <= scratch->heap_capacity)
         return true;
     size_t capacity = (size_t)need + need / 2;
@@ -167,8 +237,7 @@ static void split_characters(const struct bpe *bpe, struct bpe_scratch *scratch,
     scratch->symbol_count = 0;
     for (size_t i = 0; i < size;) {
         struct utf8_unit unit = utf8_next(bytes + i, size - i);
-        int32_t id = unit.codepoint < BPE_DIRECT_END ? bpe->direct[unit.codepoint]
-            : piece_table_find(&bpe->vocabulary, bytes + i, unit.length);
+        int32_t id = symbol_of(bpe, bytes + i, unit);
         if (id >= 0) {
             if (unknown_waits)
                 add_symbol(scratch, bpe->unknown_id);
@@ -184,10 +253,25 @@ static void split_characters(const struct bpe *bpe, struct bpe_scratch *scratch,
     }
     if (unknown_waits)
         add_symbol(scratch, bpe->unknown_id);
-    for (uint32_t i = 0; i < scratch->symbol_count; i++) {
-        scratch->symbols[i].previous = (int32_t)i - 1;
-        scratch->symbols[i].next = i + 1 < scratch->symbol_count ? (int32_t)i + 1 : -1;
+}
+
+/* Link the symbols from `start` up to where no merge can happen, which is returned. */
+static uint32_t link_part(const struct bpe *bpe, struct bpe_scratch *scratch, uint32_t start) {
+    struct bpe_symbol *symbols = scratch->symbols;
+    uint32_t end = start + 1;
+    while (end < scratch->symbol_count) {
+        if (bpe->joins) {
+            uint32_t bit = join_bit(bpe, symbols[end - 1].id, symbols[end].id);
+            if (!(bpe->joins[bit / 64] >> bit % 64 & 1))
+                break;
+        }
+        end++;
     }
+    for (uint32_t i = start; i < end; i++) {
+        symbols[i].previous = i > start ? (int32_t)i - 1 : -1;
+        symbols[i].next = i + 1 < end ? (int32_t)i + 1 : -1;
+    }
+    return end;
 }
 
 static void sift_down(struct bpe_candidate *heap, uint32_t count, uint32_t hole, struct bpe_candidate item) {
@@ -227,11 +311,11 @@ static bool candidate_at(const struct bpe *bpe, const struct bpe_scratch *scratc
     return true;
 }
 
-static void merge_symbols(const struct bpe *bpe, struct bpe_scratch *scratch) {
+static void merge_part(const struct bpe *bpe, struct bpe_scratch *scratch, uint32_t start, uint32_t end) {
     struct bpe_symbol *symbols = scratch->symbols;
     struct bpe_candidate candidate;
     scratch->heap_count = 0;
-    for (uint32_t i = 0; i + 1 < scratch->symbol_count; i++)
+    for (uint32_t i = start; i + 1 < end; i++)
         if (candidate_at(bpe, scratch, (int32_t)i, &candidate))
             scratch->heap[scratch->heap_count++] = candidate;
     for (uint32_t i = scratch->heap_count / 2; i-- > 0;)
@@ -260,23 +344,29 @@ static void merge_symbols(const struct bpe *bpe, struct bpe_scratch *scratch) {
     }
 }
 
+static bool out_of_memory(size_t size, struct error *err) {
+    return error_set(err, ERROR_FAILED, "cannot encode a text of %zu bytes: out of memory", size);
+}
+
 bool bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, const char *bytes, size_t size,
                 struct id_list *out, struct error *err) {
     if (bpe->ignore_merges) {
         int32_t whole = piece_table_find(&bpe->vocabulary, bytes, size);
         if (whole >= 0)
-            return id_list_add(out, whole) || error_set(err, ERROR_FAILED, "cannot encode: out of memory");
+            return id_list_add(out, whole) || out_of_memory(size, err);
     }
-    if (!reserve(scratch, size))
-        return error_set(err, ERROR_FAILED, "cannot encode a text of %zu bytes: out of memory", size);
+    if (!reserve_symbols(scratch, size))
+        return out_of_memory(size, err);
     split_characters(bpe, scratch, bytes, size);
-    if (!scratch->symbol_count)
-        return true;
-    if (!reserve_heap(scratch))
-        return error_set(err, ERROR_FAILED, "cannot encode a text of %zu bytes: out of memory", size);
-    merge_symbols(bpe, scratch);
-    for (int32_t i = 0; i >= 0; i = scratch->symbols[i].next)
-        if (!id_list_add(out, scratch->symbols[i].id))
-            return error_set(err, ERROR_FAILED, "cannot encode a text of %zu bytes: out of memory", size);
+    for (uint32_t start = 0, end; start < scratch->symbol_count; start = end) {
+        end = link_part(bpe, scratch, start);
+        if (!reserve_heap(scratch, end - start))
+            return out_of_memory(size, err);
+        if (end - start > 1)
+            merge_part(bpe, scratch, start, end);
+        for (int32_t i = (int32_t)start; i >= 0; i = scratch->symbols[i].next)
+            if (!id_list_add(out, scratch->symbols[i].id))
+                return out_of_memory(size, err);
+    }
     return true;
 }

@@ -2,7 +2,12 @@
  *
  * The piece begins as one symbol a character; then, again and again, the pair of
  * neighbours whose merge ranks lowest (the leftmost of equals) becomes one symbol.
- * With a heap of candidates this takes n log n steps, however long the piece. */
+ * With a heap of candidates this takes n log n steps, however long the piece.
+ *
+ * SentencePiece vocabularies get the whole text as one piece. There `joins` knows
+ * which symbols are neighbours in some piece of the vocabulary: between two that
+ * never are no merge can happen, so the text falls apart into short parts that
+ * are encoded one by one, with the same result. */
 #ifndef RUNTIME_TOKENIZER_BPE_H
 #define RUNTIME_TOKENIZER_BPE_H
 
@@ -27,6 +32,7 @@ struct bpe {
     int32_t direct[BPE_DIRECT_END];
     int32_t byte_ids[256];        /* ids of <0x00> to <0xFF>; -1: none */
     int32_t unknown_id;           /* -1: characters without a symbol are dropped */
+    uint64_t *joins;              /* a bit for each hash of a pair; NULL: any two may join */
     bool byte_fallback, fuse_unknown;
     bool ignore_merges;           /* a piece that is in the vocabulary is taken whole */
 };
@@ -41,7 +47,7 @@ void bpe_add_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, 
 /* The same by name; false where a half or the whole is not in the vocabulary. */
 bool bpe_add_named_merge(struct bpe *bpe, const char *left, size_t left_size, const char *right,
                          size_t right_size, uint32_t rank, struct text *joined);
-void bpe_finish(struct bpe *bpe);
+bool bpe_finish(struct bpe *bpe);   /* false: out of memory */
 
 /* A growing array of ids, and of what encoding needs in between. */
 struct id_list {
