@@ -283,13 +283,14 @@ void opencl_shutdown(void) {
 
 /* ---- devices ---- */
 
-/* Copy what a driver says as one clean line: printable, blanks around it cut. */
+/* Copy what a driver says as one clean line of ASCII, blanks around it cut: it goes
+ * into JSON, the store and the identity, and must be the same text everywhere. */
 static void copy_line(const char *source, char *target, size_t size) {
     size_t used = 0;
     while (*source && isspace((unsigned char)*source))
         source++;
     for (; *source && used + 1 < size; source++)
-        target[used++] = (unsigned char)*source < 0x20 || *source == 0x7f ? ' ' : *source;
+        target[used++] = (unsigned char)*source >= 0x7f ? '?' : (unsigned char)*source < 0x20 ? ' ' : *source;
     while (used && target[used - 1] == ' ')
         used--;
     target[used] = '\0';

@@ -9,7 +9,7 @@
  *   CL_TRACE_FAIL=LIST   comma-separated FUNCTION:N[+][:CODE]: the N-th call (from 1)
  *                        does not reach the driver and returns CODE; with '+' the later
  *                        ones neither. Without a code: what that function would say when
- *                        memory or the device is gone.
+ *                        memory or the device is gone; with "crash" or "hang" it does so.
  *
  * Buffers belong to a context, not to a device. A buffer's bytes are counted for the
  * device of the first queue that uses it (read, write, copy, fill, map, or as an

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +46,8 @@ struct object {
     void *args[KERNEL_ARGS];     /* KERNEL: buffers that are set */
 };
 
-struct rule { enum call call; uint64_t from; bool and_later; cl_int code; };
+enum failure { RETURN_CODE, CRASH, HANG };
+struct rule { enum call call; uint64_t from; bool and_later; enum failure failure; cl_int code; };
 
 /* All of it under `lock`. A preloaded library has nowhere else to keep its state. */
 static struct {
@@ -97,14 +99,19 @@ static void read_rules(const char *list) {
         if (call < CALL_COUNT && *rest == '+')
             plus = *rest++;
         bool has_code = call < CALL_COUNT && sscanf(rest, ":%d%n", &code, &used) == 1;
+        enum failure failure = RETURN_CODE;
         if (has_code)
             rest += used;
+        else if (!strncmp(rest, ":crash", 6))
+            failure = CRASH, rest += 6;
+        else if (!strncmp(rest, ":hang", 5))
+            failure = HANG, rest += 5;
         if (call == CALL_COUNT || !from || (*rest && *rest != ',') || trace.rule_count == MOST_RULES) {
             fprintf(stderr, "cl_trace: cannot read CL_TRACE_FAIL at '%s'\n", list);
             _exit(125);
         }
         trace.rules[trace.rule_count++] =
-            (struct rule){ call, from, plus == '+', has_code ? code : call_table[call].code };
+            (struct rule){ call, from, plus == '+', failure, has_code ? code : call_table[call].code };
         list = *rest ? rest + 1 : rest;
     }
 }
@@ -126,8 +133,18 @@ bool trace_refuse(enum call call, cl_int *code) {
         const struct rule *rule = &trace.rules[i];
         is_refused = rule->call == call &&
                      (number == rule->from || (rule->and_later && number > rule->from));
-        if (is_refused)
-            *code = rule->code;
+        if (!is_refused)
+            continue;
+        *code = rule->code;
+        if (rule->failure == CRASH) {
+            signal(SIGSEGV, SIG_DFL);   /* PoCL catches it otherwise */
+            raise(SIGSEGV);
+        }
+        if (rule->failure == HANG) {
+            pthread_mutex_unlock(&trace.lock);
+            for (;;)
+                pause();
+        }
     }
     if (!trace.real[call]) {     /* a loader older than the function */
         is_refused = true;

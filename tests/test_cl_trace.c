@@ -221,6 +221,7 @@ static void a_call_fails_when_it_was_told_to(void **state) {
     assert_int_equal(watch("clCreateBuffer:9,clEnqueueNDRangeKernel:1+", said), 14);
     assert_int_equal(watch("clFinish:2+", said), 15);
     assert_int_equal(watch("clFinish:3+", said), 0);
+    assert_int_equal(watch("clFinish:3:crash,clFlush:1:hang", said), 0);
 }
 
 static void a_mistake_in_the_list_ends_the_program(void **state) {

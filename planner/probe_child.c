@@ -1,0 +1,217 @@
+#include "planner/probe_child.h"
+
+#include "common/opencl.h"
+#include "kernels/kernel_program.h"
+#include "planner/probe_measure.h"
+#include "planner/probe_protocol.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Drivers print what they like to stdout: the answers go to a descriptor of their
+ * own. One child has one parent, hence the only state here. */
+static FILE *answers;
+
+static void say(const struct probe_message *message) {
+    char *text = probe_message_text(message);
+    if (!text || fprintf(answers, "%s\n", text) < 0 || fflush(answers) != 0)
+        _exit(1);   /* nobody listens any more */
+    free(text);
+}
+
+static void say_step(const struct probe_bench *bench, const char *what) {
+    struct probe_message message = { .event = PROBE_STEP };
+    (void)bench;
+    snprintf(message.what, sizeof message.what, "%s", what);
+    say(&message);
+}
+
+static void say_value(const struct probe_bench *bench, const struct probe_value *value) {
+    (void)bench;
+    if (isfinite(value->value) && value->value > 0)
+        say(&(struct probe_message){ .event = PROBE_VALUE, .value = *value });
+}
+
+/* ---- the known answer ---- */
+
+enum { ITEMS = 4096, COUNT = 256 };   /* 4 MiB of input */
+
+struct sum { const struct probe_bench *bench; cl_kernel kernel; };
+
+static bool sum_work(void *context, uint32_t count, struct error *err) {
+    const struct sum *sum = context;
+    const size_t items = ITEMS, local = 16;
+    for (uint32_t i = 0; i < count; i++) {
+        cl_int code = clEnqueueNDRangeKernel(sum->bench->queue, sum->kernel, 1, NULL, &items, &local, 0, NULL, NULL);
+        if (code != CL_SUCCESS)
+            return opencl_failed(err, code, "cannot launch the kernel with a known answer");
+    }
+    return true;
+}
+
+static uint32_t input_at(size_t index) {
+    return (uint32_t)index * 2654435761u + 12345u;
+}
+
+/* See kernels/probe_sum.cl; the floats are small integers, so they are exact. */
+static bool is_right(const uint32_t *sums, const float *fused) {
+    for (size_t i = 0; i < ITEMS; i++) {
+        uint32_t sum = 0, total = 0;
+        for (size_t k = 0; k < COUNT; k++) {
+            uint32_t value = input_at(k * ITEMS + i);
+            sum += value;
+            total += (uint32_t)(k & 3) * (value & 7);
+        }
+        if (sums[i] != sum || fused[i] != (float)total)
+            return false;
+    }
+    return true;
+}
+
+static bool prove(const struct probe_bench *bench, struct error *err) {
+    uint32_t *input = malloc(ITEMS * COUNT * sizeof *input), *sums = malloc(ITEMS * sizeof *sums);
+    float *fused = malloc(ITEMS * sizeof *fused);
+    cl_mem x = NULL, sums_buffer = NULL, fused_buffer = NULL;
+    cl_program program = NULL;
+    cl_kernel kernel = NULL;
+    cl_int code = CL_SUCCESS;
+    bool fine = false;
+    double seconds;
+    if (!input || !sums || !fused) {
+        error_set(err, ERROR_FAILED, "out of memory");
+        goto cleanup;
+    }
+    for (size_t i = 0; i < ITEMS * COUNT; i++)
+        input[i] = input_at(i);
+    program = kernel_program_build(bench->context, bench->id, "kernels/probe_sum.cl", "", err);
+    if (!program)
+        goto cleanup;
+    x = probe_buffer(bench, ITEMS * COUNT * sizeof *input, 0, err);
+    sums_buffer = x ? probe_buffer(bench, ITEMS * sizeof *sums, 0, err) : NULL;
+    fused_buffer = sums_buffer ? probe_buffer(bench, ITEMS * sizeof *fused, 0, err) : NULL;
+    if (!fused_buffer)
+        goto cleanup;
+    const cl_int count = COUNT;
+    kernel = clCreateKernel(program, "probe_sum", &code);
+    if (code == CL_SUCCESS)
+        code = clSetKernelArg(kernel, 0, sizeof count, &count);
+    if (code == CL_SUCCESS)
+        code = clSetKernelArg(kernel, 1, sizeof (cl_mem), &x);
+    if (code == CL_SUCCESS)
+        code = clSetKernelArg(kernel, 2, sizeof (cl_mem), &sums_buffer);
+    if (code == CL_SUCCESS)
+        code = clSetKernelArg(kernel, 3, sizeof (cl_mem), &fused_buffer);
+    if (code == CL_SUCCESS)
+        code = clEnqueueWriteBuffer(bench->queue, x, CL_TRUE, 0, ITEMS * COUNT * sizeof *input, input, 0, NULL, NULL);
+    if (code != CL_SUCCESS) {
+        opencl_failed(err, code, "cannot prepare the kernel with a known answer");
+        goto cleanup;
+    }
+    struct sum sum = { bench, kernel };
+    if (!probe_time(bench, sum_work, &sum, &seconds, err))
+        goto cleanup;
+    code = clEnqueueReadBuffer(bench->queue, sums_buffer, CL_TRUE, 0, ITEMS * sizeof *sums, sums, 0, NULL, NULL);
+    if (code == CL_SUCCESS)
+        code = clEnqueueReadBuffer(bench->queue, fused_buffer, CL_TRUE, 0, ITEMS * sizeof *fused, fused, 0, NULL, NULL);
+    if (code != CL_SUCCESS) {
+        opencl_failed(err, code, "cannot read the result of the kernel with a known answer");
+        goto cleanup;
+    }
+    fine = is_right(sums, fused) || error_set(err, ERROR_FAILED, "it computes wrong results: a kernel with a "
+                                              "known answer gave another one");
+    if (fine)
+        probe_report(bench, "stream", "", ITEMS * COUNT * sizeof *input,
+                     ITEMS * COUNT * sizeof *input / seconds, "B/s");
+
+cleanup:
+    if (kernel)
+        clReleaseKernel(kernel);
+    if (program)
+        clReleaseProgram(program);
+    probe_release_buffer(x);
+    probe_release_buffer(sums_buffer);
+    probe_release_buffer(fused_buffer);
+    free(input);
+    free(sums);
+    free(fused);
+    return fine;
+}
+
+/* ---- devices ---- */
+
+static bool try_device(const struct opencl_device *device, const struct probe_request *request,
+                       struct error *err) {
+    struct probe_bench bench = { .info = &device->info, .id = device->id, .request = request,
+                                 .step = say_step, .value = say_value };
+    if (!device->info.usable)
+        return error_set(err, ERROR_FAILED, "%s", device->info.reason);
+    bench.context = opencl_context(&device->id, 1, err);
+    bench.queue = bench.context ? opencl_queue(bench.context, device->id, err) : NULL;
+    bool fine = bench.queue != NULL;
+    if (fine) {
+        say_step(&bench, "a kernel with a known answer");
+        fine = prove(&bench, err);
+    }
+    if (fine && !request->quick)
+        fine = probe_measure(&bench, err);
+    if (bench.queue)
+        clReleaseCommandQueue(bench.queue);
+    if (bench.context)
+        clReleaseContext(bench.context);
+    return fine;
+}
+
+static bool parse_number(const char *text, long *number) {
+    char *end;
+    errno = 0;
+    *number = strtol(text, &end, 10);
+    return !errno && end != text && !*end && *number >= 0;
+}
+
+int probe_child_main(int argc, char **argv) {
+    struct probe_request request;
+    struct opencl_devices found;
+    struct error err = { 0 };
+    long parent, first;
+    if (argc != 6 || !parse_number(argv[2], &parent) || !parse_number(argv[3], &first)) {
+        fprintf(stderr, "__probe is for phiplan's own use\n");
+        return 2;
+    }
+    /* Die with the parent; it may have gone before this was said. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != (pid_t)parent)
+        return 1;
+    /* A crash is expected here: it need not leave a core file. */
+    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+    int own = fcntl(1, F_DUPFD_CLOEXEC, 10);
+    answers = own >= 0 ? fdopen(own, "w") : NULL;
+    if (!answers || dup2(2, 1) < 0) {
+        perror("probe");
+        return 1;
+    }
+    if (!probe_request_read(argv[5], &request, &err) || !opencl_enumerate(&found, argv[4], &err)) {
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    uint32_t count = found.count < PROBE_MOST_DEVICES ? found.count : PROBE_MOST_DEVICES;
+    for (uint32_t i = 0; i < count; i++)
+        say(&(struct probe_message){ .event = PROBE_DEVICE, .device = found.devices[i].info });
+    for (uint32_t i = (uint32_t)first; i < count; i++) {
+        say(&(struct probe_message){ .event = PROBE_BEGIN, .index = i });
+        struct probe_message end = { .event = PROBE_END };
+        end.usable = try_device(&found.devices[i], &request, &err);
+        if (!end.usable)
+            snprintf(end.reason, sizeof end.reason, "%s", err.text);
+        say(&end);
+    }
+    say(&(struct probe_message){ .event = PROBE_DONE });
+    _exit(0);   /* a driver's own clean-up is not to spoil what was measured */
+}
