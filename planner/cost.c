@@ -29,13 +29,13 @@ void device_rates_assume(struct device_rates *rates, const struct device *device
     }
 }
 
-/* The value of (what, format) whose working set is nearest in ratio; 0: none. */
+/* The value of (what, format) whose working set is nearest in ratio; 0: none. NULL: any format. */
 static double measured_value(const struct probe_value *values, uint32_t count, const char *what,
                              const char *format, uint64_t working_set_bytes) {
     double best = 0, best_distance = INFINITY;
     for (uint32_t i = 0; i < count; i++) {
         const struct probe_value *value = &values[i];
-        if (strcmp(value->what, what) != 0 || strcmp(value->format, format) != 0 ||
+        if (strcmp(value->what, what) != 0 || (format && strcmp(value->format, format) != 0) ||
             !(value->value > 0) || !isfinite(value->value))
             continue;
         double distance = 0;
@@ -78,11 +78,11 @@ void device_rates_apply(struct device_rates *rates, const struct probe_value *va
     }
     if (apply_formats(rates->prefill_ops_per_s, values, count, "prefill", working_set_bytes))
         rates->attention_ops_per_s = rates->prefill_ops_per_s[TENSOR_F16];
-    replace(&rates->kv_bytes_per_s, measured_value(values, count, "kv", "", working_set_bytes));
-    replace(&rates->attention_ops_per_s, measured_value(values, count, "attention", "", 0));
-    replace(&rates->launch_s, measured_value(values, count, "launch", "", 0));
-    replace(&rates->transfer_s, measured_value(values, count, "hop", "", 0));
-    replace(&rates->transfer_bytes_per_s, measured_value(values, count, "copy", "", 0));
+    replace(&rates->kv_bytes_per_s, measured_value(values, count, "kv", NULL, working_set_bytes));
+    replace(&rates->attention_ops_per_s, measured_value(values, count, "attention", NULL, 0));
+    replace(&rates->launch_s, measured_value(values, count, "launch", NULL, 0));
+    replace(&rates->transfer_s, measured_value(values, count, "hop", NULL, 0));
+    replace(&rates->transfer_bytes_per_s, measured_value(values, count, "copy", NULL, 0));
 }
 
 /* ---- what a unit reads and computes ---- */

@@ -46,13 +46,15 @@ static bool find_device(const struct device_list *list, const char *name, uint32
     for (uint32_t i = 0; i < list->count; i++) {
         const struct device *device = &list->devices[i];
         bool is_cpu = device->type == DEVICE_CPU;
+        if (!device->short_name[0])
+            continue;   /* a driver that could not list its devices */
         if (strcmp(name, device->short_name) == 0 || (!is_cpu && number-- == 0) ||
             (first_cpu && is_cpu && device->usable && !device->alias_of[0])) {
             *index = i;
             return true;
         }
         if (used < sizeof known)
-            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
                                      device->short_name);
     }
     return error_set(err, ERROR_USAGE, "this machine has no device '%s'; it has %s (see phiplan devices)",
@@ -164,14 +166,16 @@ static bool add_pinned(void *context, const char *word, struct error *err) {
 
 /* ---- the choice ---- */
 
-static uint64_t memory_budget(const struct device *device, const struct limit *limit, uint64_t pool_bytes) {
-    uint64_t memory = device->memory_bytes;
+static uint64_t memory_budget(const struct device *device, uint64_t memory, const struct limit *limit,
+                              uint64_t pool_bytes) {
+    const uint64_t reported = memory;
     if (device->is_cpu_pool && pool_bytes < memory)
         memory = pool_bytes;
     if (limit->given)
-        return limit_bytes(limit, device->is_cpu_pool ? memory : device->memory_bytes);
+        return limit_bytes(limit, memory);
+    /* Drivers report all of the RAM, and not the same amount every day. */
     if (device->is_cpu_pool)
-        return memory;
+        return memory < reported / 5 * 4 ? memory : reported / 5 * 4;
     /* What the driver, the display and program binaries take. */
     uint64_t reserve = memory / 20 > GPU_RESERVE_BYTES ? memory / 20 : GPU_RESERVE_BYTES;
     return memory - (reserve < memory / 2 ? reserve : memory / 2);
@@ -191,6 +195,8 @@ static bool consider(const struct device_list *list, uint32_t index, const struc
                      const struct naming *excluded, const struct limits *memory, const struct naming *pinned,
                      struct device_choice *choice, struct error *err) {
     const struct device *device = &list->devices[index];
+    if (!device->short_name[0])
+        return true;
     const bool limited = index < PLAN_MAX_DEVICES && memory->device[index].given;
     const bool named = contains(wanted, index) || contains(pinned, index) || limited;
     if (contains(pinned, index) && (contains(excluded, index) || (wanted->count && !contains(wanted, index))))
@@ -217,7 +223,8 @@ static bool consider(const struct device_list *list, uint32_t index, const struc
     return true;
 }
 
-bool device_choice_make(const struct device_list *list, const struct plan_request *request,
+bool device_choice_make(const struct device_list *list, const uint64_t *memory_bytes,
+                        const struct plan_request *request,
                         const struct host_memory *host, struct device_choice *choice,
                         struct text *notes, struct error *err) {
     struct naming wanted = { .list = list, .option = "--devices" };
@@ -240,8 +247,8 @@ bool device_choice_make(const struct device_list *list, const struct plan_reques
     for (uint32_t i = 0; i < list->count; i++)
         if (!contains(&wanted, i) && !consider(list, i, &wanted, &excluded, &memory, &pinned, choice, err))
             return false;
-    if (!choice->count && !list->count)
-        return error_set(err, ERROR_FAILED, "this machine shows no OpenCL device; install a driver such as "
+    if (!choice->count && !choice->left_out_count)
+        return error_set(err, ERROR_FAILED, "this machine shows no OpenCL device that works; install a driver such as "
                          "pocl-opencl-icd, then see phiplan devices");
     if (!choice->count)
         return error_set(err, ERROR_FAILED, "no device is left: '%s' is %s; see phiplan devices",
@@ -253,7 +260,10 @@ bool device_choice_make(const struct device_list *list, const struct plan_reques
         struct chosen_device *chosen = &choice->chosen[i];
         const struct device *device = &list->devices[chosen->index];
         const bool tabled = chosen->index < PLAN_MAX_DEVICES;
-        chosen->budget_bytes = memory_budget(device, tabled ? &memory.device[chosen->index] : &none,
+        uint64_t whole = device->memory_bytes;
+        if (memory_bytes && memory_bytes[chosen->index] < whole)
+            whole = memory_bytes[chosen->index];
+        chosen->budget_bytes = memory_budget(device, whole, tabled ? &memory.device[chosen->index] : &none,
                                              choice->pool_bytes);
         const struct limit *buffer = tabled && buffers.device[chosen->index].given
                                          ? &buffers.device[chosen->index] : &buffers.all;

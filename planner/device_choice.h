@@ -32,8 +32,10 @@ struct host_memory { uint64_t total_bytes, available_bytes; };
 /* Read --devices, --exclude, --max-memory, --max-buffer, --pin and --forbid of the
  * request (the last two only for the devices that they name). A device that is an
  * alias of a faster one takes part only where it is named. Warnings for people are
- * appended to `notes`, a line each. ERROR_USAGE for what makes no sense. */
-bool device_choice_make(const struct device_list *list, const struct plan_request *request,
+ * appended to `notes`, a line each. `memory_bytes` [list->count]: what can really be
+ * had of each device; NULL: what it reports. ERROR_USAGE for what makes no sense. */
+bool device_choice_make(const struct device_list *list, const uint64_t *memory_bytes,
+                        const struct plan_request *request,
                         const struct host_memory *host, struct device_choice *choice,
                         struct text *notes, struct error *err);
 

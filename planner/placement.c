@@ -165,6 +165,7 @@ bool placement_explain_infeasible(const struct placement_input *input,
             continue;
         uint64_t least = UINT64_MAX, bytes = UINT64_MAX, most_room = 0;
         bool fits = false, allowed = false;
+        const char *largest = "";
         for (uint32_t d = 0; d < input->device_count; d++) {
             const struct placement_device *device = &input->devices[d];
             if ((pin >= 0 && pin != (int32_t)d) || !device->units[u].allowed)
@@ -178,8 +179,10 @@ bool placement_explain_infeasible(const struct placement_input *input,
                 least = with_scratch;
             if (device->units[u].bytes < bytes)
                 bytes = device->units[u].bytes;
-            if (room > most_room)
+            if (!*largest || room > most_room) {
                 most_room = room;
+                largest = device->name;
+            }
             if (device->scratch_bytes[PLACEMENT_KIND_MASKS - 1] < scratch)
                 scratch = device->scratch_bytes[PLACEMENT_KIND_MASKS - 1];
             fits = fits || with_scratch <= room;
@@ -194,7 +197,7 @@ bool placement_explain_infeasible(const struct placement_input *input,
             size_print(least, need);
             size_print(most_room, have);
             return error_set(err, ERROR_FAILED, "cannot place '%s': it needs %s with its KV and scratch, and "
-                             "the largest device that may hold it has %s", unit_text, need, have);
+                             "the largest device that may hold it, '%s', has %s", unit_text, need, largest, have);
         }
         total += bytes;
     }

@@ -28,7 +28,7 @@ static const char *chosen(const struct plan_request *request, struct device_choi
     struct text notes;
     text_init(&notes);
     text[0] = '\0';
-    if (!device_choice_make(&list, request, &host, choice, &notes, &err)) {
+    if (!device_choice_make(&list, NULL, request, &host, choice, &notes, &err)) {
         snprintf(text, sizeof text, "%d %.500s", err.kind, err.text);
     } else {
         for (uint32_t i = 0; i < choice->count; i++)
@@ -43,16 +43,16 @@ static void requests_choose_devices_and_budgets(void **state) {
     (void)state;
     static const struct { struct plan_request request; const char *expected; } cases[] = {
         /* A GPU keeps 5 % back; host RAM is what is available; aliases and broken ones stay out. */
-        { { .policy = "" }, "gpu0:7.60 igpu0:16.00 cpu0:20.00" },
+        { { .policy = "" }, "gpu0:7.60 igpu0:12.80 cpu0:20.00" },
         { { .devices = "cpu1,gpu0" }, "cpu1:20.00 gpu0:7.60" },
         { { .devices = " 0 , cpu " }, "gpu0:7.60 cpu0:20.00" },
         { { .exclude = "igpu0" }, "gpu0:7.60 cpu0:20.00" },
-        { { .max_memory = "0=8GiB,cpu=24GiB" }, "gpu0:8.00 igpu0:16.00 cpu0:24.00" },
+        { { .max_memory = "0=8GiB,cpu=24GiB" }, "gpu0:8.00 igpu0:12.80 cpu0:24.00" },
         { { .max_memory = "2=1GiB,gpu0=64GiB" }, "gpu0:8.00 igpu0:1.00 cpu0:20.00" },
-        { { .max_memory = "cpu1=512MiB" }, "gpu0:7.60 igpu0:16.00 cpu0:20.00 cpu1:0.50" },
+        { { .max_memory = "cpu1=512MiB" }, "gpu0:7.60 igpu0:12.80 cpu0:20.00 cpu1:0.50" },
         { { .max_memory = "cpu=10%,gpu0=50%" }, "gpu0:4.00 igpu0:3.20 cpu0:3.20" },
-        { { .pins = "ffn.*=cpu1" }, "gpu0:7.60 igpu0:16.00 cpu0:20.00 cpu1:20.00" },
-        { { .pins = "embed=host" }, "gpu0:7.60 igpu0:16.00 cpu0:20.00" },
+        { { .pins = "ffn.*=cpu1" }, "gpu0:7.60 igpu0:12.80 cpu0:20.00 cpu1:20.00" },
+        { { .pins = "embed=host" }, "gpu0:7.60 igpu0:12.80 cpu0:20.00" },
         { { .devices = "cpu0", .pins = "ffn.*=cpu1" },
           "2 units are pinned to 'cpu1', which --devices or --exclude leaves out" },
         { { .devices = "gpu7" },
@@ -107,7 +107,7 @@ static void bits_in_an_amount_are_pointed_out(void **state) {
     struct text notes;
     text_init(&notes);
     struct plan_request request = { .max_memory = "gpu0=8gb" };
-    ASSERT_OK(device_choice_make(&list, &request, &host, &choice, &notes, &err), err);
+    ASSERT_OK(device_choice_make(&list, NULL, &request, &host, &choice, &notes, &err), err);
     assert_int_equal(choice.chosen[0].budget_bytes, 1000000000);
     assert_non_null(strstr(notes.bytes, "'8gb' counts bits"));
     text_release(&notes);

@@ -293,7 +293,7 @@ static void a_model_that_does_not_fit_is_told_need_and_room(void **state) {
     input.devices[0].budget_bytes = input.devices[1].budget_bytes = 60 * MIB;
     assert_false(placement_fill(&input, &result, &err));
     assert_string_equal(err.text, "cannot place 'ffn.0': it needs 80 MiB with its KV and scratch, and the largest "
-                        "device that may hold it has 60 MiB");
+                        "device that may hold it, 'gpu0', has 60 MiB");
     for (uint32_t d = 0; d < 2; d++)
         input.devices[d].units[3].allowed = false;
     input.devices[0].budget_bytes = input.devices[1].budget_bytes = 900 * MIB;

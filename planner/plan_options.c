@@ -1,0 +1,270 @@
+#include "planner/plan_options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char plan_options_version[] = "phiplan 0.1";
+
+const char plan_options_help[] =
+    "usage: phiplan [plan] MODEL [options]   plan a model onto OpenCL devices\n"
+    "       phiplan devices [--json]         the devices of this machine, probed\n"
+    "       phiplan list [--json]            the stored plans, newest first\n"
+    "       phiplan show [PLAN] [--json]     one plan: an id, a MODEL, or the newest\n"
+    "       phiplan rm PLAN                  forget a plan\n"
+    "\n"
+    "MODEL is a directory with config.json and *.safetensors, a .gguf file, or\n"
+    "org/name[@revision] in the local Hugging Face cache. Nothing is downloaded.\n"
+    "\n"
+    "workload\n"
+    "  --ctx N             tokens of context (the model's, at most 4096)\n"
+    "  --prompt N          prompt of the workload to be fast at (512)\n"
+    "  --new N             new tokens of that workload (256)\n"
+    "  --kv TYPE           keys and values: f32 or f16 (f16)\n"
+    "  --weights keep      the values of the file (keep)\n"
+    "  --rope auto|short|long   LongRoPE factors (auto: by length)\n"
+    "  --micro-batch N     most tokens in one pass (256)\n"
+    "  --dtype T           type of weights where there is only a config.json\n"
+    "devices\n"
+    "  --devices L         use just these, in this order: gpu0,cpu0\n"
+    "  --exclude L         leave these out\n"
+    "  --max-memory L      gpu0=8GiB,cpu=24GiB: a name is one device, a number the\n"
+    "                      n-th that is no CPU, cpu the host's RAM; 80% also works\n"
+    "  --max-buffer S      largest single buffer: 1GiB, or gpu0=1GiB,cpu0=2GiB\n"
+    "  --policy P          fastest: least time for the workload (default)\n"
+    "                      fill: each device in turn as full as it goes\n"
+    "  --pin PATTERN=DEVICE     put units there: 'ffn.*=cpu1', 'embed=gpu0'\n"
+    "  --forbid PATTERN=DEVICE  keep units away: 'head=gpu0'\n"
+    "  --probe             measure the devices again\n"
+    "result\n"
+    "  --name NAME         name of the plan (default)\n"
+    "  --dry-run           only show; store nothing, read no weights\n"
+    "  --verify            compute the file hashes again\n"
+    "  --format table|json, --json   (table)\n"
+    "  --db FILE           the store ($PHI_STORE, else ~/.local/share/phi/plans.db)\n"
+    "  --help, --version\n"
+    "\n"
+    "example: phiplan models/SmolLM2-135M-Instruct.gguf --ctx 2048\n"
+    "exit: 0 done, 1 failed, 2 wrong usage, 3 no such plan, 130/143 interrupted\n";
+
+enum option_code {
+    OPTION_CTX = 256, OPTION_PROMPT, OPTION_NEW, OPTION_KV, OPTION_WEIGHTS, OPTION_DEVICES, OPTION_EXCLUDE,
+    OPTION_MAX_MEMORY, OPTION_MAX_BUFFER, OPTION_POLICY, OPTION_PIN, OPTION_FORBID, OPTION_ROPE,
+    OPTION_MICRO_BATCH, OPTION_DTYPE, OPTION_PROBE, OPTION_VERIFY, OPTION_NAME, OPTION_DRY_RUN, OPTION_JSON,
+    OPTION_FORMAT, OPTION_DB, OPTION_SLICES, OPTION_STREAM, OPTION_SIMULATE, OPTION_HELP, OPTION_VERSION
+};
+
+static const struct option long_options[] = {
+    { "ctx", required_argument, NULL, OPTION_CTX },
+    { "prompt", required_argument, NULL, OPTION_PROMPT },
+    { "new", required_argument, NULL, OPTION_NEW },
+    { "kv", required_argument, NULL, OPTION_KV },
+    { "weights", required_argument, NULL, OPTION_WEIGHTS },
+    { "devices", required_argument, NULL, OPTION_DEVICES },
+    { "exclude", required_argument, NULL, OPTION_EXCLUDE },
+    { "max-memory", required_argument, NULL, OPTION_MAX_MEMORY },
+    { "max-buffer", required_argument, NULL, OPTION_MAX_BUFFER },
+    { "policy", required_argument, NULL, OPTION_POLICY },
+    { "pin", required_argument, NULL, OPTION_PIN },
+    { "forbid", required_argument, NULL, OPTION_FORBID },
+    { "rope", required_argument, NULL, OPTION_ROPE },
+    { "micro-batch", required_argument, NULL, OPTION_MICRO_BATCH },
+    { "dtype", required_argument, NULL, OPTION_DTYPE },
+    { "probe", no_argument, NULL, OPTION_PROBE },
+    { "verify", no_argument, NULL, OPTION_VERIFY },
+    { "name", required_argument, NULL, OPTION_NAME },
+    { "dry-run", no_argument, NULL, OPTION_DRY_RUN },
+    { "json", no_argument, NULL, OPTION_JSON },
+    { "format", required_argument, NULL, OPTION_FORMAT },
+    { "db", required_argument, NULL, OPTION_DB },
+    { "slices", required_argument, NULL, OPTION_SLICES },
+    { "stream", no_argument, NULL, OPTION_STREAM },
+    { "simulate", required_argument, NULL, OPTION_SIMULATE },
+    { "help", no_argument, NULL, OPTION_HELP },
+    { "version", no_argument, NULL, OPTION_VERSION },
+    { NULL, 0, NULL, 0 },
+};
+
+static bool parse_count(const char *option, const char *text, uint32_t *count, struct error *err) {
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || value < 1 || value > INT32_MAX)
+        return error_set(err, ERROR_USAGE, "--%s takes a whole number from 1 on, not '%s'", option, text);
+    *count = (uint32_t)value;
+    return true;
+}
+
+static bool copy_text(const char *option, char *field, size_t size, const char *text, struct error *err) {
+    if (strlen(text) >= size)
+        return error_set(err, ERROR_USAGE, "--%s is longer than %zu characters", option, size - 1);
+    if (!*text)
+        return error_set(err, ERROR_USAGE, "--%s is empty; see phiplan --help", option);
+    memcpy(field, text, strlen(text) + 1);
+    return true;
+}
+
+/* Options that may be given more than once add up to one list. */
+static bool add_text(const char *option, char *field, size_t size, const char *text, struct error *err) {
+    size_t used = strlen(field);
+    if (!used)
+        return copy_text(option, field, size, text, err);
+    if (used + 1 + strlen(text) >= size)
+        return error_set(err, ERROR_USAGE, "all --%s together are longer than %zu characters", option, size - 1);
+    snprintf(field + used, size - used, ",%s", text);
+    return true;
+}
+
+/* One of `allowed`; what is in `later` is planned for, and anything else a mistake. */
+static bool parse_word(const char *option, char *field, size_t size, const char *text,
+                       const char *const *allowed, const char *const *later, struct error *err) {
+    char known[128] = "";
+    for (size_t i = 0; allowed[i]; i++) {
+        if (strcmp(text, allowed[i]) == 0)
+            return copy_text(option, field, size, text, err);
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", allowed[i]);
+    }
+    for (size_t i = 0; later && later[i]; i++)
+        if (strcmp(text, later[i]) == 0)
+            return error_set(err, ERROR_USAGE, "--%s '%s' is not part of this version; it knows %s", option, text,
+                             known);
+    return error_set(err, ERROR_USAGE, "--%s takes %s, not '%s'", option, known, text);
+}
+
+static bool not_yet(const char *what, struct error *err) {
+    return error_set(err, ERROR_USAGE, "'%s' is not part of this version; see phiplan --help for what is", what);
+}
+
+static const char *const policies[] = { "fastest", "fill", NULL };
+static const char *const later_policies[] = {
+    "balanced", "hf-sequential", "hf-balanced", "hf-balanced-low-0", "hf-auto", NULL
+};
+static const char *const kv_types[] = { "f16", "f32", NULL };
+static const char *const later_kv_types[] = { "q8_0", NULL };
+static const char *const weights[] = { "keep", NULL };
+static const char *const later_weights[] = { "f16", "q8_0", "q4_0", "auto", NULL };
+static const char *const ropes[] = { "auto", "short", "long", NULL };
+static const char *const slices[] = { "off", NULL };
+static const char *const later_slices[] = { "auto", NULL };
+static const char *const formats[] = { "table", "json", NULL };
+static const char *const later_formats[] = { "accelerate", "dot", "svg", NULL };
+
+static bool apply(struct plan_options *options, int code, const char *value, struct error *err) {
+    struct plan_request *request = &options->request;
+    char word[32] = "";
+    switch (code) {
+    case OPTION_CTX: return parse_count("ctx", value, &request->context, err);
+    case OPTION_PROMPT: return parse_count("prompt", value, &request->prompt_tokens, err);
+    case OPTION_NEW: return parse_count("new", value, &request->new_tokens, err);
+    case OPTION_MICRO_BATCH: return parse_count("micro-batch", value, &request->micro_batch, err);
+    case OPTION_KV:
+        return parse_word("kv", word, sizeof word, value, kv_types, later_kv_types, err) &&
+               kv_type_from_name(word, &request->kv_type);
+    case OPTION_WEIGHTS:
+        return parse_word("weights", request->weights, sizeof request->weights, value, weights, later_weights, err);
+    case OPTION_DEVICES: return add_text("devices", request->devices, sizeof request->devices, value, err);
+    case OPTION_EXCLUDE: return add_text("exclude", request->exclude, sizeof request->exclude, value, err);
+    case OPTION_MAX_MEMORY:
+        return add_text("max-memory", request->max_memory, sizeof request->max_memory, value, err);
+    case OPTION_MAX_BUFFER:
+        return add_text("max-buffer", request->max_buffer, sizeof request->max_buffer, value, err);
+    case OPTION_POLICY:
+        return parse_word("policy", request->policy, sizeof request->policy, value, policies, later_policies, err);
+    case OPTION_PIN: return add_text("pin", request->pins, sizeof request->pins, value, err);
+    case OPTION_FORBID: return add_text("forbid", request->forbids, sizeof request->forbids, value, err);
+    case OPTION_ROPE:
+        return parse_word("rope", request->rope, sizeof request->rope, value, ropes, NULL, err);
+    case OPTION_DTYPE: {
+        enum tensor_type type;
+        if (!tensor_type_from_name(value, &type))
+            return error_set(err, ERROR_USAGE, "--dtype takes f32, f16, bf16, q8_0, q4_0 ..., not '%s'", value);
+        return copy_text("dtype", request->dtype, sizeof request->dtype, value, err);
+    }
+    case OPTION_SLICES:
+        return parse_word("slices", request->slices, sizeof request->slices, value, slices, later_slices, err);
+    case OPTION_FORMAT:
+        if (!parse_word("format", word, sizeof word, value, formats, later_formats, err))
+            return false;
+        options->json = strcmp(word, "json") == 0;
+        return true;
+    case OPTION_NAME:
+        if (!*value || strlen(value) >= sizeof ((struct plan *)NULL)->name)
+            return error_set(err, ERROR_USAGE, "--name takes 1 to %zu characters",
+                             sizeof ((struct plan *)NULL)->name - 1);
+        options->name = value;
+        return true;
+    case OPTION_DB:
+        options->database = value;
+        return *value || error_set(err, ERROR_USAGE, "--db is empty; give the path of the store");
+    case OPTION_PROBE: options->probe = true; return true;
+    case OPTION_VERIFY: options->verify = true; return true;
+    case OPTION_DRY_RUN: options->dry_run = true; return true;
+    case OPTION_JSON: options->json = true; return true;
+    case OPTION_STREAM: return not_yet("--stream", err);
+    case OPTION_SIMULATE: return not_yet("--simulate", err);
+    case OPTION_HELP: options->verb = VERB_HELP; return true;
+    case OPTION_VERSION: options->verb = VERB_VERSION; return true;
+    default: break;
+    }
+    return error_set(err, ERROR_USAGE, "unknown option; see phiplan --help");
+}
+
+static bool parse_verb(const char *word, enum plan_verb *verb, bool *is_verb, struct error *err) {
+    static const struct { const char *word; enum plan_verb verb; } verbs[] = {
+        { "plan", VERB_PLAN }, { "devices", VERB_DEVICES }, { "list", VERB_LIST }, { "show", VERB_SHOW },
+        { "rm", VERB_REMOVE },
+    };
+    static const char *const later[] = { "why", "diff", "export", "import", "check", "gc" };
+    *is_verb = false;
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        if (strcmp(word, verbs[i].word) == 0) {
+            *verb = verbs[i].verb;
+            *is_verb = true;
+        }
+    }
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (strcmp(word, later[i]) == 0)
+            return error_set(err, ERROR_USAGE, "'phiplan %s' is not part of this version; see phiplan --help for "
+                             "what is (a model of that name: ./%s)", word, word);
+    return true;
+}
+
+bool plan_options_parse(int argc, char **argv, struct plan_options *options, struct error *err) {
+    *options = (struct plan_options){ .verb = VERB_PLAN, .request = { .kv_type = KV_F16 } };
+    opterr = 0;
+    optind = 0;   /* GNU: start afresh, whatever was parsed before */
+    for (int code; (code = getopt_long(argc, argv, ":h", long_options, NULL)) != -1;) {
+        if (code == 'h')
+            code = OPTION_HELP;
+        if (code == ':')
+            return error_set(err, ERROR_USAGE, "'%s' wants a value; see phiplan --help", argv[optind - 1]);
+        if (code == '?') {
+            char flag[3] = { '-', (char)optopt, '\0' };
+            bool is_short = optopt > 0 && optopt < 256;
+            return error_set(err, ERROR_USAGE, "there is no option '%s' (or it is ambiguous, or takes no value); "
+                             "see phiplan --help", is_short ? flag : argv[optind - 1]);
+        }
+        if (!apply(options, code, optarg, err))
+            return false;
+        if (options->verb == VERB_HELP || options->verb == VERB_VERSION)
+            return true;
+    }
+    bool is_verb = false;
+    if (optind < argc && !parse_verb(argv[optind], &options->verb, &is_verb, err))
+        return false;
+    optind += is_verb;
+    if (optind < argc)
+        options->subject = argv[optind++];
+    if (optind < argc)
+        return error_set(err, ERROR_USAGE, "'%s' is one argument too many; see phiplan --help", argv[optind]);
+    bool wants_subject = options->verb == VERB_PLAN || options->verb == VERB_REMOVE;
+    if (wants_subject && !options->subject)
+        return error_set(err, ERROR_USAGE, options->verb == VERB_PLAN
+                             ? "no MODEL given: a directory, a .gguf file or org/name; see phiplan --help"
+                             : "no PLAN given: an id from phiplan list, or a MODEL");
+    if ((options->verb == VERB_DEVICES || options->verb == VERB_LIST) && options->subject)
+        return error_set(err, ERROR_USAGE, "'%s' is one argument too many; see phiplan --help", options->subject);
+    return true;
+}

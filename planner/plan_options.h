@@ -1,0 +1,26 @@
+/* plan_options: phiplan's command line as data. */
+#ifndef PLANNER_PLAN_OPTIONS_H
+#define PLANNER_PLAN_OPTIONS_H
+
+#include "common/plan.h"
+
+enum plan_verb { VERB_PLAN, VERB_DEVICES, VERB_LIST, VERB_SHOW, VERB_REMOVE, VERB_HELP, VERB_VERSION };
+
+struct plan_options {
+    enum plan_verb verb;
+    const char *subject;          /* MODEL or PLAN; NULL: not given. Borrowed from argv, as all strings */
+    struct plan_request request;  /* as typed: what was not given is 0 or "" */
+    const char *name;             /* NULL: "default" */
+    const char *database;         /* NULL: the default path */
+    bool json, dry_run, probe, verify;
+};
+
+/* ERROR_USAGE for what makes no sense or is not part of this version. Permutes
+ * argv as getopt_long does. */
+bool plan_options_parse(int argc, char **argv, struct plan_options *options, struct error *err);
+
+/* The text of --help, and the version that --version prints. */
+extern const char plan_options_help[];
+extern const char plan_options_version[];
+
+#endif

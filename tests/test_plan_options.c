@@ -1,0 +1,145 @@
+#include "tests/support.h"
+
+#include "planner/host_memory.h"
+#include "planner/plan_options.h"
+
+#include <string.h>
+
+#define MOST_WORDS 24
+
+/* Split at blanks and parse; `words` keeps the strings that options point into. */
+static bool parse(const char *line, char words[512], struct plan_options *options, struct error *err) {
+    char *argv[MOST_WORDS + 1] = { (char *)"phiplan" };
+    int argc = 1;
+    strcpy(words, line);
+    for (char *word = strtok(words, " "); word && argc < MOST_WORDS; word = strtok(NULL, " "))
+        argv[argc++] = word;
+    return plan_options_parse(argc, argv, options, err);
+}
+
+static void options_become_a_request(void **state) {
+    (void)state;
+    struct plan_options options;
+    struct error err = { 0 };
+    char words[512];
+    ASSERT_OK(parse("--ctx 2048 model.gguf --prompt=10 --new 20 --kv f32 --policy fill --devices cpu0,cpu1 "
+                    "--max-memory cpu0=60MiB --max-memory cpu1=1GiB --pin ffn.*=cpu1 --json --name other",
+                    words, &options, &err), err);
+    assert_int_equal(options.verb, VERB_PLAN);
+    assert_string_equal(options.subject, "model.gguf");
+    assert_int_equal(options.request.context, 2048);
+    assert_int_equal(options.request.prompt_tokens, 10);
+    assert_int_equal(options.request.new_tokens, 20);
+    assert_int_equal(options.request.kv_type, KV_F32);
+    assert_string_equal(options.request.policy, "fill");
+    assert_string_equal(options.request.devices, "cpu0,cpu1");
+    assert_string_equal(options.request.max_memory, "cpu0=60MiB,cpu1=1GiB");
+    assert_string_equal(options.request.pins, "ffn.*=cpu1");
+    assert_string_equal(options.name, "other");
+    assert_true(options.json && !options.dry_run);
+}
+
+static void verbs_take_what_they_need(void **state) {
+    (void)state;
+    static const struct { const char *line; enum plan_verb verb; const char *subject; } cases[] = {
+        { "plan list", VERB_PLAN, "list" },   { "./list --dry-run", VERB_PLAN, "./list" },
+        { "devices --json", VERB_DEVICES, NULL }, { "list", VERB_LIST, NULL }, { "show", VERB_SHOW, NULL },
+        { "show 3", VERB_SHOW, "3" },         { "rm 3", VERB_REMOVE, "3" },
+        { "--help nonsense", VERB_HELP, NULL }, { "--version", VERB_VERSION, NULL },
+        { "-- --odd-name", VERB_PLAN, "--odd-name" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct plan_options options;
+        struct error err = { 0 };
+        char words[512];
+        ASSERT_OK(parse(cases[i].line, words, &options, &err), err);
+        assert_int_equal(options.verb, cases[i].verb);
+        if (cases[i].subject)
+            assert_string_equal(options.subject, cases[i].subject);
+        else
+            assert_null(options.subject);
+    }
+}
+
+static void wrong_usage_is_named(void **state) {
+    (void)state;
+    static const struct { const char *line, *text; } cases[] = {
+        { "", "no MODEL given" },
+        { "rm", "no PLAN given" },
+        { "a b", "'b' is one argument too many" },
+        { "list a", "'a' is one argument too many" },
+        { "a --ctx 0", "--ctx takes a whole number from 1 on, not '0'" },
+        { "a --ctx -5", "not '-5'" },
+        { "a --ctx 4k", "not '4k'" },
+        { "a --new 99999999999", "not '99999999999'" },
+        { "a --ctx", "'--ctx' wants a value" },
+        { "a --contest 5", "there is no option '--contest'" },
+        { "a -x", "there is no option '-x'" },
+        { "a --policy slowest", "--policy takes fastest, fill, not 'slowest'" },
+        { "a --policy balanced", "--policy 'balanced' is not part of this version; it knows fastest, fill" },
+        { "a --kv q8_0", "--kv 'q8_0' is not part of this version; it knows f16, f32" },
+        { "a --weights q4_0", "--weights 'q4_0' is not part of this version" },
+        { "a --slices auto", "--slices 'auto' is not part of this version" },
+        { "a --format dot", "--format 'dot' is not part of this version" },
+        { "a --stream", "'--stream' is not part of this version" },
+        { "a --simulate x.json", "'--simulate' is not part of this version" },
+        { "why", "'phiplan why' is not part of this version" },
+        { "gc", "'phiplan gc' is not part of this version" },
+        { "a --dtype q9", "--dtype takes f32, f16" },
+        { "a --name=", "--name takes 1 to 63 characters" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct plan_options options;
+        struct error err = { 0 };
+        char words[512];
+        if (parse(cases[i].line, words, &options, &err) || err.kind != ERROR_USAGE ||
+            !strstr(err.text, cases[i].text))
+            fail_msg("'%s': %d '%s'", cases[i].line, err.kind, err.text);
+    }
+}
+
+static void the_help_fits_eighty_columns(void **state) {
+    (void)state;
+    size_t column = 0;
+    for (const char *c = plan_options_help; *c; c++) {
+        column = *c == '\n' ? 0 : column + 1;
+        assert_in_range(column, 0, 80);
+    }
+    assert_non_null(strstr(plan_options_help, "example: "));
+}
+
+static void host_memory_is_what_is_left_for_us(void **state) {
+    (void)state;
+    static const struct { const char *meminfo, *limit, *stat; uint64_t total_mib, available_mib; } cases[] = {
+        { "MemTotal: 10485760 kB\nMemFree: 1 kB\nMemAvailable: 5242880 kB\n", "", "", 10240, 5120 },
+        { "MemTotal: 10485760 kB\nMemAvailable: 10380902 kB\n", "max\n", "", 10240, 8192 },
+        { "MemTotal: 10485760 kB\n", "9223372036854771712\n", "", 10240, 8192 },
+        { "MemTotal: 10485760 kB\nMemAvailable: 9437184 kB\n", "1073741824\n",
+          "anon 536870912\nfile 400000000\n", 1024, 512 },
+        { "MemTotal: 10485760 kB\nMemAvailable: 9437184 kB\n", "1073741824\n",
+          "total_cache 1\ntotal_rss 1073741825\n", 1024, 0 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct host_memory host;
+        struct error err = { 0 };
+        ASSERT_OK(host_memory_parse(cases[i].meminfo, cases[i].limit, cases[i].stat, &host, &err), err);
+        assert_int_equal(host.total_bytes >> 20, cases[i].total_mib);
+        assert_int_equal((host.available_bytes + 5) >> 20, cases[i].available_mib);
+    }
+    struct host_memory host;
+    struct error err = { 0 };
+    assert_false(host_memory_parse("", "", "", &host, &err));
+    ASSERT_OK(host_memory_read(&host, &err), err);
+    assert_true(host.available_bytes <= host.total_bytes && host.total_bytes > 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(options_become_a_request),
+        cmocka_unit_test(verbs_take_what_they_need),
+        cmocka_unit_test(wrong_usage_is_named),
+        cmocka_unit_test(the_help_fits_eighty_columns),
+        cmocka_unit_test(host_memory_is_what_is_left_for_us),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
