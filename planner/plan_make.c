@@ -1,0 +1,291 @@
+#include "planner/plan_make.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- predictions ---- */
+
+/* Seconds of one placement by phase. */
+struct forecast {
+    double prefill_s, token_first_s, token_middle_s, token_end_s;
+    double device_prefill_s[PLACEMENT_MAX_DEVICES], device_token_s[PLACEMENT_MAX_DEVICES];
+};
+
+static struct forecast forecast_of(const struct sizing *sizing, const int32_t *device) {
+    const struct model *model = sizing->source->model;
+    const struct workload *workload = &sizing->workload;
+    const double middle = workload->prompt_tokens + workload->new_tokens / 2.0;
+    const uint32_t units = sizing->input.unit_count;
+    struct forecast forecast = { 0 };
+    int32_t at = PLACEMENT_HOST;
+    for (uint32_t u = 0; u <= units; u++) {
+        int32_t to = u < units ? device[u] : PLACEMENT_HOST;
+        if (to != at) {
+            double token = cost_hop_token(model, sizing_rates(sizing, at), sizing_rates(sizing, to));
+            double prompt = cost_hop_prompt(model, sizing_rates(sizing, at), sizing_rates(sizing, to), workload);
+            int32_t owner = to >= 0 ? to : at;   /* an arrival counts where it arrives */
+            forecast.prefill_s += prompt;
+            forecast.token_first_s += token;
+            forecast.token_middle_s += token;
+            forecast.token_end_s += token;
+            forecast.device_prefill_s[owner] += prompt;
+            forecast.device_token_s[owner] += token;
+        }
+        at = to;
+        if (to < 0)
+            continue;
+        const struct unit_cost *cost = &sizing->costs[(size_t)to * units + u];
+        forecast.prefill_s += cost->prefill_s;
+        forecast.token_first_s += cost->token_s + cost->key_s * cost_keys(model, 0);
+        forecast.token_middle_s += cost->token_s + cost->key_s * cost_keys(model, middle);
+        forecast.token_end_s += cost->token_s + cost->key_s * cost_keys(model, sizing->request->context - 1.0);
+        forecast.device_prefill_s[to] += cost->prefill_s;
+        forecast.device_token_s[to] += cost->token_s + cost->key_s * cost_keys(model, middle);
+    }
+    return forecast;
+}
+
+static double per_second(double count, double seconds) {
+    return seconds > 0 ? count / seconds : 0;
+}
+
+static void describe_alternative(const struct sizing *sizing, const struct placement *placement,
+                                 struct plan_alternative *alternative) {
+    struct forecast forecast = forecast_of(sizing, placement->device);
+    size_t used = 0;
+    int32_t last = PLACEMENT_HOST;
+    *alternative = (struct plan_alternative){ 0 };
+    for (uint32_t u = 0; u < sizing->input.unit_count; u++) {
+        int32_t device = placement->device[u];
+        bool is_new = device >= 0 && device != last;
+        for (uint32_t before = 0; before < u; before++)
+            is_new = is_new && placement->device[before] != device;
+        last = device;
+        if (is_new && used < sizeof alternative->devices)
+            used += (size_t)snprintf(alternative->devices + used, sizeof alternative->devices - used, "%s%s",
+                                     used ? " + " : "", sizing->input.devices[device].name);
+    }
+    alternative->prefill_tokens_per_s = per_second(sizing->workload.prompt_tokens, forecast.prefill_s);
+    alternative->decode_tokens_per_s = per_second(1, forecast.token_first_s);
+    alternative->first_token_s = forecast.prefill_s;
+    alternative->total_s = placement->seconds;
+}
+
+/* ---- the plan ---- */
+
+/* Positions of the chosen devices in the plan: those with units in the order of
+ * their first unit, then the others. */
+static void order_devices(const struct sizing *sizing, const int32_t *device, int32_t place[PLACEMENT_MAX_DEVICES],
+                          uint32_t *used) {
+    uint32_t next = 0;
+    for (uint32_t d = 0; d < PLACEMENT_MAX_DEVICES; d++)
+        place[d] = -1;
+    for (uint32_t u = 0; u < sizing->input.unit_count; u++)
+        if (device[u] >= 0 && place[device[u]] < 0)
+            place[device[u]] = (int32_t)next++;
+    *used = next;
+    for (uint32_t d = 0; d < sizing->choice.count; d++)
+        if (place[d] < 0)
+            place[d] = (int32_t)next++;
+}
+
+/* The bytes of a device as phirun will allocate them: stored weights, KV, scratch and
+ * staging as they are; what rounding and widening (norms become float32) add is slack. */
+static bool account(const struct sizing *sizing, const int32_t *placed, uint32_t chosen,
+                    struct plan_device *entry, struct error *err) {
+    const struct model *model = sizing->source->model;
+    const uint32_t units = sizing->input.unit_count;
+    struct buffer_options options = sizing_buffer_options(sizing, chosen);
+    struct buffer_list list = { 0 };
+    bool *held = calloc(units, sizeof *held);
+    bool ok = held || error_set(err, ERROR_FAILED, "cannot make the plan: out of memory");
+    bool any = false;
+    for (uint32_t u = 0; ok && u < units; u++) {
+        held[u] = placed[u] == (int32_t)chosen;
+        if (!held[u])
+            continue;
+        any = true;
+        entry->weight_bytes += sizing_stored_bytes(model, u, false);
+        ok = unit_buffers(model, unit_at(model, u), &options, &list, err);
+    }
+    ok = ok && (!any || device_buffers(model, held, &options, &list, err));
+    if (ok) {
+        uint64_t allocated = list.total_bytes[BUFFER_WEIGHTS];
+        entry->kv_bytes = list.total_bytes[BUFFER_KV];
+        entry->scratch_bytes = list.total_bytes[BUFFER_SCRATCH];
+        entry->staging_bytes = list.total_bytes[BUFFER_STAGING];
+        entry->slack_bytes = allocated > entry->weight_bytes ? allocated - entry->weight_bytes : 0;
+    }
+    buffer_list_release(&list);
+    free(held);
+    return ok;
+}
+
+static bool add_shards(const struct sizing *sizing, const int32_t *placed, const int32_t *place,
+                       struct plan *plan, struct error *err) {
+    const struct model *model = sizing->source->model;
+    for (uint32_t u = 0; u < sizing->input.unit_count; u++) {
+        const bool on_host = placed[u] == PLACEMENT_HOST;
+        struct shard shard = { .unit = u, .device = on_host ? PLAN_HOST : place[placed[u]],
+                               .part_end = unit_part_count(model, unit_at(model, u)), .residency = RESIDENT,
+                               .weight_bytes = sizing_stored_bytes(model, u, on_host) };
+        snprintf(shard.format, sizeof shard.format, "%s", "keep");
+        if (!on_host) {
+            struct buffer_options options = sizing_buffer_options(sizing, (uint32_t)placed[u]);
+            struct buffer_list list = { 0 };
+            bool ok = unit_buffers(model, unit_at(model, u), &options, &list, err);
+            shard.kv_bytes = list.total_bytes[BUFFER_KV];
+            buffer_list_release(&list);
+            if (!ok)
+                return false;
+        }
+        if (!plan_add_shard(plan, &shard, err))
+            return false;
+    }
+    return true;
+}
+
+static bool add_devices(const struct sizing *sizing, const struct placement_result *result,
+                        const struct forecast *forecast, const int32_t *place, struct plan *plan,
+                        struct error *err) {
+    const bool is_fill = strcmp(sizing->request->policy, "fill") == 0;
+    plan->device_count = sizing->choice.count;
+    for (uint32_t d = 0; d < sizing->choice.count; d++) {
+        struct plan_device *entry = &plan->devices[place[d]];
+        entry->device = *sizing_device(sizing, d);
+        entry->budget_bytes = sizing->choice.chosen[d].budget_bytes;
+        entry->max_buffer_bytes = sizing->choice.chosen[d].max_buffer_bytes;
+        entry->decode_seconds = forecast->device_token_s[d];
+        entry->prefill_seconds = forecast->device_prefill_s[d];
+        if (!account(sizing, result->best.device, d, entry, err))
+            return false;
+        bool empty = !placement_bytes(&sizing->input, &result->best, d);
+        if (empty)
+            placement_empty_reason(&sizing->input, result, d, entry->empty_reason, sizeof entry->empty_reason);
+        if (empty && is_fill && sizing->input.devices[d].budget_bytes == 0)
+            snprintf(entry->empty_reason, sizeof entry->empty_reason, "its memory limit is 0");
+    }
+    for (uint32_t i = 0; i < sizing->choice.left_out_count && plan->device_count < PLAN_MAX_DEVICES; i++) {
+        const struct left_out_device *left_out = &sizing->choice.left_out[i];
+        struct plan_device *entry = &plan->devices[plan->device_count++];
+        entry->device = sizing->source->devices->devices[left_out->index];
+        snprintf(entry->empty_reason, sizeof entry->empty_reason, "%s", left_out->reason);
+    }
+    return true;
+}
+
+static struct plan *write_plan(const struct sizing *sizing, const struct placement_result *result,
+                               struct error *err) {
+    const struct model *model = sizing->source->model;
+    struct forecast forecast = forecast_of(sizing, result->best.device);
+    int32_t place[PLACEMENT_MAX_DEVICES];
+    uint32_t used;
+    struct plan *plan = plan_new();
+    if (!plan) {
+        error_set(err, ERROR_FAILED, "cannot make the plan: out of memory");
+        return NULL;
+    }
+    snprintf(plan->model_name, sizeof plan->model_name, "%s", model->name);
+    snprintf(plan->architecture, sizeof plan->architecture, "%s", model->architecture);
+    snprintf(plan->model_path, sizeof plan->model_path, "%s", model->source.path ? model->source.path : "");
+    plan->model_weight_bytes = model_weight_bytes(model);
+    plan->unit_count = sizing->input.unit_count;
+    plan->numeric = sizing->numeric;
+    plan->request = *sizing->request;
+    plan_record_environment(plan);
+    order_devices(sizing, result->best.device, place, &used);
+    if (!add_devices(sizing, result, &forecast, place, plan, err) ||
+        !add_shards(sizing, result->best.device, place, plan, err) || !plan_validate(plan, err))
+        goto failed;
+    plan->predicted_prefill_tokens_per_s = per_second(sizing->workload.prompt_tokens, forecast.prefill_s);
+    plan->predicted_decode_tokens_per_s = per_second(1, forecast.token_first_s);
+    plan->predicted_decode_tokens_per_s_end = per_second(1, forecast.token_end_s);
+    plan->predicted_first_token_s = forecast.prefill_s;
+    plan->predicted_total_s = result->best.seconds;
+    placement_binding(&sizing->input, &result->best, plan->binding, sizeof plan->binding);
+    return plan;
+
+failed:
+    plan_free(plan);
+    return NULL;
+}
+
+/* ---- what would fit ---- */
+
+static bool place(const struct sizing *sizing, struct placement_result *result, struct error *err) {
+    return strcmp(sizing->request->policy, "fill") == 0 ? placement_fill(&sizing->input, result, err)
+                                                        : placement_fastest(&sizing->input, result, err);
+}
+
+static bool would_fit(const struct sizing_source *source, const struct plan_request *request,
+                      enum kv_type kv_type, uint32_t context) {
+    struct plan_request smaller = *request;
+    struct sizing sizing;
+    struct placement_result result = { 0 };
+    struct text notes;
+    text_init(&notes);
+    smaller.context = context;
+    smaller.kv_type = kv_type;
+    if (smaller.prompt_tokens >= context)
+        smaller.prompt_tokens = context - 1;
+    smaller.new_tokens = 1;
+    bool fits = sizing_make(&sizing, source, &smaller, &notes, NULL);
+    if (fits) {
+        fits = placement_fill(&sizing.input, &result, NULL);
+        placement_result_release(&result);
+        fits = fits || placement_fastest(&sizing.input, &result, NULL);
+        placement_result_release(&result);
+        sizing_release(&sizing);
+    }
+    text_release(&notes);
+    return fits;
+}
+
+/* Add to the sentence what would help: the largest context in whole KV pages that
+ * fits, or float16 KV. */
+static bool advise(const struct sizing_source *source, const struct plan_request *request, struct error *err) {
+    uint32_t low = 0, high = request->context / KV_PAGE_TOKENS;   /* pages: low fits, high does not */
+    char sentence[sizeof err->text];
+    snprintf(sentence, sizeof sentence, "%s", err->text);
+    if (request->kv_type == KV_F32 && would_fit(source, request, KV_F16, request->context))
+        return error_set(err, ERROR_FAILED, "%s; --kv f16 would fit", sentence);
+    if (high < 2 || !would_fit(source, request, request->kv_type, KV_PAGE_TOKENS))
+        return error_set(err, ERROR_FAILED, "%s; no shorter --ctx fits either: free memory, raise --max-memory or "
+                         "name more devices", sentence);
+    for (low = 1; high - low > 1;) {
+        uint32_t middle = low + (high - low) / 2;
+        if (would_fit(source, request, request->kv_type, middle * KV_PAGE_TOKENS))
+            low = middle;
+        else
+            high = middle;
+    }
+    return error_set(err, ERROR_FAILED, "%s; --ctx %u would fit", sentence, low * KV_PAGE_TOKENS);
+}
+
+bool plan_make(const struct sizing_source *source, struct plan_request *request, struct made_plan *made,
+               struct text *notes, struct error *err) {
+    struct sizing sizing;
+    struct placement_result result = { 0 };
+    *made = (struct made_plan){ 0 };
+    if (!request_complete(request, source->model, err) || !sizing_make(&sizing, source, request, notes, err))
+        return false;
+    bool ok = place(&sizing, &result, err);
+    if (ok) {
+        made->plan = write_plan(&sizing, &result, err);
+        made->alternative_count = made->plan ? result.alternative_count : 0;
+        for (uint32_t i = 0; i < made->alternative_count; i++)
+            describe_alternative(&sizing, &result.alternatives[i], &made->alternatives[i]);
+        ok = made->plan != NULL;
+    } else if (result.infeasible) {
+        advise(source, request, err);
+    }
+    placement_result_release(&result);
+    sizing_release(&sizing);
+    return ok;
+}
+
+void made_plan_release(struct made_plan *made) {
+    plan_free(made->plan);
+    *made = (struct made_plan){ 0 };
+}

@@ -1,0 +1,41 @@
+/* plan_report: a plan for people (a table) and for programs (JSON). Pure. */
+#ifndef PLANNER_PLAN_REPORT_H
+#define PLANNER_PLAN_REPORT_H
+
+#include "common/plan.h"
+#include "common/text.h"
+
+/* Another placement that was considered. */
+struct plan_alternative {
+    char devices[256];            /* "gpu0 + cpu0", in the order of their units */
+    double prefill_tokens_per_s, decode_tokens_per_s, first_token_s, total_s;
+};
+
+/* What only the run that made the plan knows; absent (zeroed) for stored ones. */
+struct plan_extra {
+    const struct plan_alternative *alternatives;
+    uint32_t alternative_count;
+    const char *weight_type;      /* "q4_1": the type of most weight bytes; NULL: unknown */
+    bool is_dry_run;
+    const char *rates_note;       /* why the predicted speeds are weak; NULL: measured */
+};
+
+/* The units of a device (or PLAN_HOST) in words: "embed, blocks 0-29, attn 30, head". */
+void plan_report_units(const struct plan *plan, int32_t device, struct text *text);
+
+void plan_report_table(const struct plan *plan, const struct plan_extra *extra, struct text *text);
+
+/* One object with the keys that DESIGN section 9 names; NULL hashes and ids in a dry
+ * run. Ends with a newline. False when out of memory. */
+bool plan_report_json(const struct plan *plan, const struct plan_extra *extra, struct text *text,
+                      struct error *err);
+
+/* `phiplan devices`: table and JSON. */
+void device_report_table(const struct device_list *list, struct text *text);
+bool device_report_json(const struct device_list *list, struct text *text, struct error *err);
+
+/* `phiplan list`. */
+void plan_list_table(struct plan *const *plans, uint32_t count, struct text *text);
+bool plan_list_json(struct plan *const *plans, uint32_t count, struct text *text, struct error *err);
+
+#endif
