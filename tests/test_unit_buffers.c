@@ -1,6 +1,7 @@
 #include "tests/support.h"
 
 #include "common/unit_buffers.h"
+#include "tests/support_checkpoint.h"
 #include "tests/support_model.h"
 
 #include <stdlib.h>
@@ -47,6 +48,31 @@ static void phi3_mini_in_half_precision_has_the_published_sizes(void **state) {
     buffer_list_release(&head);
     buffer_list_release(&table);
     model_close(model);
+}
+
+static void a_config_alone_gives_the_same_sizes(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct model_source source;
+    const struct model_options dry = { .headers_optional = true };
+    const char *directory = support_directory("config");
+    support_phi3_mini_config(directory, "");
+    ASSERT_OK(model_source_resolve(&source, directory, &err), err);
+    struct model *model = model_open(&source, &dry, &err);
+    ASSERT_OK(model, err);
+    uint64_t weights = 0, kv = 0;
+    for (uint32_t i = 0; i < unit_count(model); i++) {
+        struct buffer_list list = { 0 };
+        ASSERT_OK(unit_buffers(model, unit_at(model, i), &plain, &list, &err), err);
+        weights += list.total_bytes[BUFFER_WEIGHTS];
+        kv += list.total_bytes[BUFFER_KV];
+        buffer_list_release(&list);
+    }
+    /* 65 norms grow from two to four bytes a value. */
+    assert_int_equal(weights, model_weight_bytes(model) + 65 * 3072 * 2);
+    assert_int_equal(kv, 393216ull * 4096);
+    model_close(model);
+    model_source_release(&source);
 }
 
 static void quantised_layers_have_the_published_sizes(void **state) {
@@ -248,6 +274,7 @@ static void names_of_kv_types_are_read_back(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(phi3_mini_in_half_precision_has_the_published_sizes),
+        cmocka_unit_test(a_config_alone_gives_the_same_sizes),
         cmocka_unit_test(quantised_layers_have_the_published_sizes),
         cmocka_unit_test(one_quantised_matrix_makes_the_int8_class),
         cmocka_unit_test(scratch_follows_the_micro_batch),
