@@ -1,0 +1,238 @@
+#include "planner/machine.h"
+
+#include "planner/probe.h"
+#include "planner/survey_cache.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Weights read from memory, not from a cache: figures of larger sets are all alike. */
+#define BEYOND_CACHES (128ull << 20)
+/* Below this the caches serve every set alike. */
+#define WITHIN_CACHES (8ull << 20)
+
+void machine_release(struct machine *machine) {
+    device_list_release(&machine->devices);
+    free(machine->rates);
+    free(machine->memory_bytes);
+    *machine = (struct machine){ 0 };
+}
+
+/* ---- what the model asks of a device ---- */
+
+static void add_shape(struct probe_request *probe, enum tensor_type type, uint64_t rows, uint64_t columns) {
+    for (uint32_t i = 0; i < probe->shape_count; i++)
+        if (probe->shapes[i].type == type && probe->shapes[i].rows == rows && probe->shapes[i].columns == columns)
+            return;
+    if (probe->shape_count < PROBE_MOST_SHAPES && rows <= UINT32_MAX && columns <= UINT32_MAX)
+        probe->shapes[probe->shape_count++] = (struct probe_shape){ type, (uint32_t)rows, (uint32_t)columns };
+}
+
+/* Every distinct matrix, as it lies in a buffer: refs of one type are one matrix. */
+static void describe_model(const struct model *model, enum kv_type kv_type, struct probe_request *probe) {
+    static const enum buffer_role roles[] = { BUFFER_QKV, BUFFER_O, BUFFER_GATE_UP, BUFFER_DOWN, BUFFER_HEAD };
+    for (uint32_t u = 1; u < unit_count(model); u++) {
+        for (unsigned r = 0; r < sizeof roles / sizeof *roles; r++) {
+            const struct weight_ref *refs[3];
+            uint32_t count = unit_matrix_refs(model, unit_at(model, u), roles[r], refs);
+            for (uint32_t i = 0; i < count;) {
+                enum tensor_type type = model->tensors[refs[i]->tensor].type;
+                uint64_t rows = 0, columns = refs[i]->column_count;
+                for (; i < count && model->tensors[refs[i]->tensor].type == type; i++)
+                    rows += refs[i]->row_count;
+                add_shape(probe, type, rows, columns);
+            }
+        }
+    }
+    probe->token_bytes = cost_token_bytes(model);
+    probe->numeric = model_numeric_class(model, false);
+    probe->kv_type = kv_type;
+    probe->head_count = model->head_count;
+    probe->kv_head_count = model->kv_head_count;
+    probe->head_dim = model->head_dim;
+}
+
+/* ---- what the store remembers ---- */
+
+static bool working_set_serves(uint64_t measured, uint64_t wanted) {
+    double ratio = (double)measured / (double)(wanted ? wanted : 1);
+    return !measured || (ratio > 0.25 && ratio < 4) || (measured >= BEYOND_CACHES && wanted >= BEYOND_CACHES) ||
+           (measured <= WITHIN_CACHES && wanted <= WITHIN_CACHES);
+}
+
+static bool has_value(const struct probe_measured *measured, const char *what, const char *format,
+                      uint64_t working_set_bytes) {
+    for (uint32_t i = 0; i < measured->count; i++) {
+        const struct probe_value *value = &measured->values[i];
+        if (strcmp(value->what, what) == 0 && strcmp(value->format, format) == 0 &&
+            working_set_serves(value->working_set_bytes, working_set_bytes))
+            return true;
+    }
+    return false;
+}
+
+static bool knows_all(const struct probe_measured *measured, const struct probe_request *wanted) {
+    for (uint32_t i = 0; i < wanted->shape_count; i++) {
+        const char *format = tensor_type_info(wanted->shapes[i].type)->name;
+        if (!has_value(measured, "decode", format, wanted->token_bytes) || !has_value(measured, "prefill", format, 0))
+            return false;
+    }
+    return true;
+}
+
+/* Values of the store behind those just measured, which are found first. */
+static bool add_remembered(struct plan_store *store, const struct device *device,
+                           struct probe_measured *measured, struct error *err) {
+    struct probe_value *values;
+    uint32_t count;
+    if (!plan_store_probes(store, device, &values, &count, err))
+        return false;
+    struct probe_value *grown = realloc(measured->values, ((size_t)measured->count + count + 1) * sizeof *grown);
+    if (grown) {
+        memcpy(grown + measured->count, values, count * sizeof *grown);
+        measured->values = grown;
+        measured->count += count;
+    }
+    free(values);
+    return grown || error_set(err, ERROR_FAILED, "cannot recall the devices' figures: out of memory");
+}
+
+/* `results` gets one entry a device, with what the store knows of each. */
+static bool recall(struct plan_store *store, const struct device_list *devices, struct probe_results *results,
+                   struct error *err) {
+    if (!results->devices) {
+        results->devices = calloc((size_t)devices->count + 1, sizeof *results->devices);
+        results->count = devices->count;
+    }
+    if (!results->devices)
+        return error_set(err, ERROR_FAILED, "cannot recall the devices' figures: out of memory");
+    for (uint32_t i = 0; store && i < devices->count && i < results->count; i++)
+        if (devices->devices[i].short_name[0] &&
+            !add_remembered(store, &devices->devices[i], &results->devices[i], err))
+            return false;
+    return true;
+}
+
+static bool remember(struct plan_store *store, const struct device_list *devices,
+                     const struct probe_results *results, struct error *err) {
+    for (uint32_t i = 0; i < devices->count; i++) {
+        const struct device *device = &devices->devices[i];
+        if (!device->short_name[0])
+            continue;
+        if (!plan_store_save_device(store, device, err) ||
+            (i < results->count && results->devices[i].count &&
+             !plan_store_save_probe(store, device, results->devices[i].values, results->devices[i].count, err)))
+            return false;
+    }
+    return true;
+}
+
+/* ---- surveys ---- */
+
+static void show_progress(void *context, const char *what) {
+    (void)context;
+    fprintf(stderr, "\r\033[Kphiplan: %.100s", what);
+    fflush(stderr);
+}
+
+static bool survey(const struct machine_request *request, struct probe_request *probe, struct machine *machine,
+                   struct probe_results *results, struct error *err) {
+    const bool is_terminal = isatty(STDERR_FILENO);
+    probe->progress = is_terminal ? show_progress : NULL;
+    probe->interrupted = request->interrupted;
+    device_list_release(&machine->devices);
+    probe_results_release(results);
+    bool ok = probe_survey(probe, &machine->devices, results, err);
+    if (is_terminal)
+        fputs("\r\033[K", stderr);
+    return ok;
+}
+
+static bool look_at_devices(const struct machine_request *request, struct machine *machine,
+                            struct probe_results *results, struct error *err) {
+    struct probe_request wanted = { 0 };
+    if (request->model)
+        describe_model(request->model, request->plan->kv_type, &wanted);
+    bool measure = request->measure_again && request->model;
+    if (!measure) {
+        struct probe_request quick = { .quick = true };
+        if (!survey(request, &quick, machine, results, err) ||
+            !recall(request->store, &machine->devices, results, err))
+            return false;
+        for (uint32_t i = 0; i < machine->devices.count && request->model; i++)
+            measure = measure || (machine->devices.devices[i].usable && i < results->count &&
+                                  !knows_all(&results->devices[i], &wanted));
+    }
+    if (measure) {
+        if (!survey(request, &wanted, machine, results, err) ||
+            (request->store && !request->is_dry_run &&
+             !remember(request->store, &machine->devices, results, err)) ||
+            !recall(request->store, &machine->devices, results, err))
+            return false;
+    }
+    probe_mark_aliases(&machine->devices, results);
+    if (!request->is_dry_run)
+        survey_cache_save(&machine->devices);
+    return true;
+}
+
+/* One CPU device of ordinary speed, with this machine's RAM. */
+static bool assume_devices(const struct machine_request *request, struct machine *machine, struct error *err) {
+    struct device device = { .type = DEVICE_CPU, .short_name = "cpu0", .alignment = 128, .compute_units = 1,
+                             .unified_memory = true, .is_cpu_pool = true, .usable = true,
+                             .memory_bytes = request->host->total_bytes,
+                             .max_buffer_bytes = request->host->total_bytes / 4 };
+    snprintf(device.name, sizeof device.name, "a CPU (assumed)");
+    machine->is_assumed = true;
+    return device_list_append(&machine->devices, &device) ||
+           error_set(err, ERROR_FAILED, "cannot list the devices: out of memory");
+}
+
+static bool derive_rates(const struct machine_request *request, struct machine *machine,
+                         const struct probe_results *results, struct error *err) {
+    const uint32_t count = machine->devices.count;
+    const uint64_t token_bytes = request->model ? cost_token_bytes(request->model) : 0;
+    machine->rates = calloc((size_t)count + 1, sizeof *machine->rates);
+    machine->memory_bytes = calloc((size_t)count + 1, sizeof *machine->memory_bytes);
+    if (!machine->rates || !machine->memory_bytes)
+        return error_set(err, ERROR_FAILED, "cannot list the devices: out of memory");
+    for (uint32_t i = 0; i < count; i++) {
+        const struct device *device = &machine->devices.devices[i];
+        device_rates_assume(&machine->rates[i], device);
+        machine->memory_bytes[i] = device->memory_bytes;
+        if (i >= results->count)
+            continue;
+        const struct probe_measured *measured = &results->devices[i];
+        device_rates_apply(&machine->rates[i], measured->values, measured->count, token_bytes);
+        for (uint32_t v = 0; v < measured->count; v++) {
+            double bytes = measured->values[v].value;
+            if (strcmp(measured->values[v].what, "memory") == 0 && bytes > 0 && bytes < (double)device->memory_bytes) {
+                machine->memory_bytes[i] = (uint64_t)bytes;
+                break;   /* the newest comes first */
+            }
+        }
+    }
+    return true;
+}
+
+bool machine_survey(const struct machine_request *request, struct machine *machine, struct error *err) {
+    struct probe_results results = { 0 };
+    bool ok;
+    *machine = (struct machine){ 0 };
+    if (!request->is_dry_run || request->measure_again)
+        ok = look_at_devices(request, machine, &results, err);
+    else if (survey_cache_load(&machine->devices))
+        ok = recall(request->store, &machine->devices, &results, err);
+    else if (request->plan && device_choice_names_devices(request->plan))
+        ok = look_at_devices(request, machine, &results, err);
+    else
+        ok = assume_devices(request, machine, err);
+    ok = ok && derive_rates(request, machine, &results, err);
+    probe_results_release(&results);
+    if (!ok)
+        machine_release(machine);
+    return ok;
+}

@@ -1,0 +1,35 @@
+/* machine: the devices of this machine with what is known of their speed: surveyed by
+ * the probe's children, remembered by the store, or assumed. */
+#ifndef PLANNER_MACHINE_H
+#define PLANNER_MACHINE_H
+
+#include "planner/cost.h"
+#include "planner/device_choice.h"
+
+#include <signal.h>
+
+struct machine {
+    struct device_list devices;
+    struct device_rates *rates;    /* [devices.count] */
+    uint64_t *memory_bytes;        /* [devices.count]: what can be had, at most reported */
+    bool is_assumed;               /* no device was looked at: one CPU of ordinary speed */
+};
+
+struct machine_request {
+    const struct model *model;           /* NULL: nothing is measured */
+    const struct plan_request *plan;     /* KV type and devices; NULL with model */
+    struct plan_store *store;            /* NULL: nothing is remembered */
+    const struct host_memory *host;
+    bool measure_again;                  /* even what the store remembers */
+    bool is_dry_run;                     /* start no driver where that can be helped, write nothing */
+    const volatile sig_atomic_t *interrupted;
+};
+
+/* A plan surveys the machine with quick probes, and measures where the store has no
+ * figures for device, driver and weight formats. A dry run takes the devices of the
+ * last survey (planner/survey_cache.h); where there was none it assumes one CPU
+ * device, unless the request names devices or asks to measure: then it surveys. */
+bool machine_survey(const struct machine_request *request, struct machine *machine, struct error *err);
+void machine_release(struct machine *machine);
+
+#endif

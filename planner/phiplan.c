@@ -1,0 +1,51 @@
+/* phiplan: plans a model onto the OpenCL devices of this machine and keeps the plan. */
+#include "planner/plan_commands.h"
+#include "planner/probe_child.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static volatile sig_atomic_t interrupted;
+
+static void remember_signal(int number) {
+    interrupted = number;
+}
+
+static void catch_signals(void) {
+    struct sigaction action = { .sa_handler = remember_signal };
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);   /* a closed pipe is a failed write, with a sentence */
+}
+
+static bool run(const struct plan_options *options, struct error *err) {
+    const struct command command = { options, &interrupted };
+    switch (options->verb) {
+    case VERB_PLAN: return plan_command_plan(&command, err);
+    case VERB_DEVICES: return plan_command_devices(&command, err);
+    case VERB_LIST: return plan_command_list(&command, err);
+    case VERB_SHOW: return plan_command_show(&command, err);
+    case VERB_REMOVE: return plan_command_remove(&command, err);
+    case VERB_HELP: return fputs(plan_options_help, stdout) >= 0 && fflush(stdout) == 0;
+    case VERB_VERSION: return puts(plan_options_version) >= 0 && fflush(stdout) == 0;
+    }
+    return false;
+}
+
+int main(int argc, char **argv) {
+    struct plan_options options;
+    struct error err = { 0 };
+    if (argc > 1 && strcmp(argv[1], "__probe") == 0)
+        return probe_child_main(argc, argv);
+    catch_signals();
+    if (plan_options_parse(argc, argv, &options, &err) && run(&options, &err))
+        return 0;
+    if (err.text[0])
+        fprintf(stderr, "phiplan: %s\n", err.text);
+    if (interrupted && err.kind != ERROR_USAGE)
+        return 128 + interrupted;
+    return err.kind == ERROR_NONE ? 1 : error_exit_code(err.kind);
+}

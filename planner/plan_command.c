@@ -1,0 +1,216 @@
+/* phiplan MODEL: the way from the options to a stored plan. */
+#include "planner/plan_commands.h"
+
+#include "planner/host_memory.h"
+#include "planner/machine.h"
+#include "planner/plan_make.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct plan_store *command_open_store(const struct command *command, enum store_mode mode, struct error *err) {
+    if (command->options->database)
+        return plan_store_open(command->options->database, mode, err);
+    char *path = plan_store_default_path(err);
+    struct plan_store *store = path ? plan_store_open(path, mode, err) : NULL;
+    free(path);
+    return store;
+}
+
+struct model *command_open_model(const struct command *command, const char *argument, struct error *err) {
+    struct model_source source = { 0 };
+    struct model_options options = { .headers_optional = command->options->dry_run };
+    struct model *model = NULL;
+    if (command->options->request.dtype[0])
+        options.has_assumed_type = tensor_type_from_name(command->options->request.dtype, &options.assumed_type);
+    if (model_source_resolve(&source, argument, err)) {
+        if (source.from_hub)
+            fprintf(stderr, "phiplan: '%s' is %s\n", argument, source.path);
+        model = model_open(&source, &options, err);
+    }
+    model_source_release(&source);
+    return model;
+}
+
+/* ---- hashes ---- */
+
+struct hash_bar { const struct command *command; bool is_terminal, drawn; unsigned percent; };
+
+static bool show_hash(void *context, uint64_t done, uint64_t total) {
+    struct hash_bar *bar = context;
+    unsigned percent = total ? (unsigned)(100.0 * (double)done / (double)total) : 100;
+    if (bar->is_terminal && (!bar->drawn || percent != bar->percent)) {
+        char filled[31];
+        for (unsigned i = 0; i < 30; i++)
+            filled[i] = i * 100 < percent * 30 ? '#' : '.';
+        filled[30] = '\0';
+        fprintf(stderr, "\r\033[Kphiplan: hashing the weights [%s] %3u %%", filled, percent);
+        bar->drawn = true;
+        bar->percent = percent;
+    }
+    return !*bar->command->interrupted;
+}
+
+static bool find_nothing(void *context, const char *path, char hex[65]) {
+    (void)context, (void)path, (void)hex;
+    return false;
+}
+
+bool command_hash_model(const struct command *command, const struct model *model, struct plan_store *store,
+                        struct model_hashes *hashes, struct error *err) {
+    struct hash_bar bar = { .command = command, .is_terminal = isatty(STDERR_FILENO) };
+    struct hash_cache cache = plan_store_hash_cache(store);
+    if (command->options->verify)
+        cache.find = find_nothing;
+    bool ok = model_hash(model, &cache, show_hash, &bar, hashes, err);
+    if (bar.drawn)
+        fputs("\r\033[K", stderr);
+    if (!ok && *command->interrupted)
+        error_set(err, ERROR_INTERRUPTED, "interrupted while hashing '%s'; no plan was changed", model->name);
+    return ok;
+}
+
+bool command_print(const struct text *text, struct error *err) {
+    if (text->failed)
+        return error_set(err, ERROR_FAILED, "cannot print the result: out of memory");
+    if (fwrite(text->bytes, 1, text->length, stdout) != text->length || fflush(stdout) != 0)
+        return error_set(err, ERROR_FAILED, "cannot write the result to standard output");
+    return true;
+}
+
+/* ---- the plan ---- */
+
+/* The type that most weight bytes have. */
+static const char *main_type(const struct model *model) {
+    uint64_t bytes[TENSOR_TYPE_COUNT] = { 0 };
+    enum tensor_type main = TENSOR_F32;
+    for (uint32_t i = 0; i < model->tensor_count; i++)
+        bytes[model->tensors[i].type] += model->tensors[i].size_bytes;
+    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++)
+        if (bytes[t] > bytes[main])
+            main = (enum tensor_type)t;
+    return tensor_type_info(main)->name;
+}
+
+/* Only the devices that hold something count. */
+static bool set_hardware_key(struct plan *plan, struct error *err) {
+    const struct device *used[PLAN_MAX_DEVICES];
+    uint32_t count = 0;
+    for (uint32_t d = 0; d < plan->device_count; d++) {
+        bool holds = false;
+        for (uint32_t i = 0; i < plan->shard_count; i++)
+            holds = holds || plan->shards[i].device == (int32_t)d;
+        if (holds)
+            used[count++] = &plan->devices[d].device;
+    }
+    return device_hardware_key(used, count, plan->hardware_key, err);
+}
+
+static const char *rates_note(const struct machine *machine, const struct plan *plan) {
+    if (machine->is_assumed)
+        return "for an assumed CPU of ordinary speed: no device was looked at yet (phiplan devices)";
+    for (uint32_t i = 0; i < plan->device_count; i++) {
+        for (uint32_t d = 0; d < machine->devices.count; d++) {
+            bool used = plan->devices[i].weight_bytes > 0 &&
+                        strcmp(machine->devices.devices[d].short_name, plan->devices[i].device.short_name) == 0;
+            if (used && !machine->rates[d].measured)
+                return "from typical speeds: not every device was measured (--probe does)";
+        }
+    }
+    return NULL;
+}
+
+static bool report(const struct command *command, const struct made_plan *made, const struct model *model,
+                   const struct machine *machine, struct error *err) {
+    struct plan_extra extra = { made->alternatives, made->alternative_count, main_type(model),
+                                command->options->dry_run, rates_note(machine, made->plan) };
+    struct text text;
+    text_init(&text);
+    bool ok = true;
+    if (command->options->json)
+        ok = plan_report_json(made->plan, &extra, &text, err);
+    else
+        plan_report_table(made->plan, &extra, &text);
+    ok = ok && command_print(&text, err);
+    text_release(&text);
+    return ok;
+}
+
+static bool save(const struct command *command, struct made_plan *made, const struct model *model,
+                 struct plan_store *store, const struct model_hashes *hashes, struct error *err) {
+    struct plan *plan = made->plan;
+    int64_t row;
+    if (*command->interrupted)
+        return error_set(err, ERROR_INTERRUPTED, "interrupted; no plan was changed");
+    snprintf(plan->weights_hash, sizeof plan->weights_hash, "%s", hashes->weights);
+    snprintf(plan->text_hash, sizeof plan->text_hash, "%s", hashes->text);
+    return plan_store_save_model(store, model, hashes, &row, err) && plan_store_save_plan(store, row, plan, err);
+}
+
+bool plan_command_plan(const struct command *command, struct error *err) {
+    const struct plan_options *options = command->options;
+    struct plan_request request = options->request;
+    struct model_hashes hashes;
+    struct host_memory host;
+    struct machine machine = { 0 };
+    struct made_plan made = { 0 };
+    struct plan_store *store = NULL;
+    struct text notes;
+    bool ok = false;
+    text_init(&notes);
+    struct model *model = command_open_model(command, options->subject, err);
+    if (!model || !host_memory_read(&host, err) || !request_complete(&request, model, err))
+        goto cleanup;
+    /* A dry run only reads, and does without a store that it cannot read. */
+    store = command_open_store(command, options->dry_run ? STORE_EXISTING : STORE_CREATE,
+                               options->dry_run ? NULL : err);
+    if (!store && !options->dry_run)
+        goto cleanup;
+    struct machine_request survey = { .model = model, .plan = &request, .store = store, .host = &host,
+                                      .measure_again = options->probe, .is_dry_run = options->dry_run,
+                                      .interrupted = command->interrupted };
+    if (!machine_survey(&survey, &machine, err))
+        goto cleanup;
+
+    struct sizing_source source = { model, &machine.devices, machine.rates, machine.memory_bytes, &host };
+    bool planned = plan_make(&source, &request, &made, &notes, err);
+    fputs(notes.bytes, stderr);
+    if (!planned)
+        goto cleanup;
+    snprintf(made.plan->name, sizeof made.plan->name, "%s", options->name ? options->name : "default");
+    if (!machine.is_assumed && !set_hardware_key(made.plan, err))
+        goto cleanup;
+    if (!options->dry_run && (!command_hash_model(command, model, store, &hashes, err) ||
+                              !save(command, &made, model, store, &hashes, err)))
+        goto cleanup;
+    ok = report(command, &made, model, &machine, err);
+
+cleanup:
+    made_plan_release(&made);
+    machine_release(&machine);
+    plan_store_close(store);
+    model_close(model);
+    text_release(&notes);
+    return ok;
+}
+
+bool plan_command_devices(const struct command *command, struct error *err) {
+    struct host_memory host;
+    struct machine machine = { 0 };
+    struct text text;
+    text_init(&text);
+    struct machine_request survey = { .host = &host, .interrupted = command->interrupted };
+    bool ok = host_memory_read(&host, err) && machine_survey(&survey, &machine, err);
+    if (ok && command->options->json)
+        ok = device_report_json(&machine.devices, &text, err);
+    else if (ok)
+        device_report_table(&machine.devices, &text);
+    if (ok && !machine.devices.count && !command->options->json)
+        fputs("phiplan: this machine has no OpenCL driver; install one such as pocl-opencl-icd\n", stderr);
+    ok = ok && command_print(&text, err);
+    text_release(&text);
+    machine_release(&machine);
+    return ok;
+}

@@ -1,0 +1,98 @@
+/* phiplan list, show, rm: what the store holds. */
+#include "planner/plan_commands.h"
+
+#include "planner/plan_report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool plan_command_list(const struct command *command, struct error *err) {
+    struct plan **plans = NULL;
+    uint32_t count = 0;
+    struct text text;
+    text_init(&text);
+    struct error missing = { 0 };
+    struct plan_store *store = command_open_store(command, STORE_EXISTING, &missing);
+    bool ok = store ? plan_store_list_plans(store, false, &plans, &count, err)
+                    : missing.kind == ERROR_NO_PLAN || error_set(err, missing.kind, "%s", missing.text);
+    if (ok && command->options->json)
+        ok = plan_list_json(plans, count, &text, err);
+    else if (ok)
+        plan_list_table(plans, count, &text);
+    if (ok && !count && !command->options->json)
+        fputs("phiplan: no plan is stored yet; make one with phiplan MODEL\n", stderr);
+    ok = ok && command_print(&text, err);
+    plan_store_free_plans(plans, count);
+    plan_store_close(store);
+    text_release(&text);
+    return ok;
+}
+
+static bool is_id(const char *text, int64_t *id) {
+    size_t length = strlen(text);
+    if (!length || length > 18 || strspn(text, "0123456789") != length)
+        return false;
+    *id = strtoll(text, NULL, 10);
+    return true;
+}
+
+/* The newest plan of a MODEL under --name, whatever the hardware. */
+static struct plan *find_by_model(const struct command *command, struct plan_store *store, struct error *err) {
+    const char *name = command->options->name ? command->options->name : "default";
+    struct model_hashes hashes;
+    struct plan **plans = NULL, *found = NULL;
+    uint32_t count = 0;
+    struct model *model = command_open_model(command, command->options->subject, err);
+    if (model && command_hash_model(command, model, store, &hashes, err) &&
+        plan_store_find_plans(store, hashes.weights, name, &plans, &count, err)) {
+        if (count)
+            found = plan_store_load_plan(store, plans[0]->id, err);
+        else
+            error_set(err, ERROR_NO_PLAN, "no plan '%s' is stored for '%s'; make one: phiplan '%s'%s%s", name,
+                      model->name, command->options->subject, command->options->name ? " --name " : "",
+                      command->options->name ? command->options->name : "");
+    }
+    plan_store_free_plans(plans, count);
+    model_close(model);
+    return found;
+}
+
+static struct plan *find_plan(const struct command *command, struct plan_store *store, struct error *err) {
+    int64_t id;
+    if (!command->options->subject)
+        return plan_store_newest_plan(store, err);
+    if (is_id(command->options->subject, &id))
+        return plan_store_load_plan(store, id, err);
+    return find_by_model(command, store, err);
+}
+
+bool plan_command_show(const struct command *command, struct error *err) {
+    struct plan_extra extra = { 0 };
+    struct text text;
+    text_init(&text);
+    struct plan_store *store = command_open_store(command, STORE_EXISTING, err);
+    struct plan *plan = store ? find_plan(command, store, err) : NULL;
+    bool ok = plan != NULL;
+    if (ok && command->options->json)
+        ok = plan_report_json(plan, &extra, &text, err);
+    else if (ok)
+        plan_report_table(plan, &extra, &text);
+    ok = ok && command_print(&text, err);
+    plan_free(plan);
+    plan_store_close(store);
+    text_release(&text);
+    return ok;
+}
+
+bool plan_command_remove(const struct command *command, struct error *err) {
+    struct plan_store *store = command_open_store(command, STORE_EXISTING, err);
+    struct plan *plan = store ? find_plan(command, store, err) : NULL;
+    bool ok = plan && plan_store_remove_plan(store, plan->id, err);
+    if (ok)
+        fprintf(stderr, "phiplan: removed plan %lld '%s' of %s\n", (long long)plan->id, plan->name,
+                plan->model_name);
+    plan_free(plan);
+    plan_store_close(store);
+    return ok;
+}

@@ -1,0 +1,37 @@
+/* plan_commands: what each verb of phiplan does. Results go to stdout, talk to stderr. */
+#ifndef PLANNER_PLAN_COMMANDS_H
+#define PLANNER_PLAN_COMMANDS_H
+
+#include "common/text.h"
+#include "db/plan_store.h"
+#include "planner/plan_options.h"
+
+#include <signal.h>
+
+struct command {
+    const struct plan_options *options;
+    const volatile sig_atomic_t *interrupted;
+};
+
+bool plan_command_plan(const struct command *command, struct error *err);
+bool plan_command_devices(const struct command *command, struct error *err);
+bool plan_command_list(const struct command *command, struct error *err);
+bool plan_command_show(const struct command *command, struct error *err);
+bool plan_command_remove(const struct command *command, struct error *err);
+
+/* ---- shared by them ---- */
+
+/* Open the store that the options name. NULL on failure. */
+struct plan_store *command_open_store(const struct command *command, enum store_mode mode, struct error *err);
+
+/* Resolve and open MODEL; says on stderr what a hub name stands for. NULL on failure. */
+struct model *command_open_model(const struct command *command, const char *argument, struct error *err);
+
+/* Its hashes, by the store's cache of file digests; a progress bar on a terminal. */
+bool command_hash_model(const struct command *command, const struct model *model, struct plan_store *store,
+                        struct model_hashes *hashes, struct error *err);
+
+/* Write to stdout; a closed pipe or a full disk is an error. */
+bool command_print(const struct text *text, struct error *err);
+
+#endif
