@@ -44,6 +44,13 @@ const struct opencl_devices *support_devices(void) {
             if (strcmp(pocl.devices[i].info.platform, "Portable Computing Language") == 0)
                 pocl.devices[kept++] = pocl.devices[i];
         pocl.count = kept;
+        /* The order of enumeration is PoCL's own: the one with several threads first. */
+        for (uint32_t i = 1; i < kept; i++)
+            if (strncmp(pocl.devices[i].info.name, "pthread", 7) == 0) {
+                struct opencl_device first = pocl.devices[0];
+                pocl.devices[0] = pocl.devices[i];
+                pocl.devices[i] = first;
+            }
     }
     return pocl.count ? &pocl : NULL;
 }

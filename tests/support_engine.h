@@ -8,7 +8,8 @@
 #include "common/opencl.h"
 #include "runtime/engine.h"
 
-/* PoCL's devices; NULL where there are none. Made once, kept for the program's life. */
+/* PoCL's devices, pthread before basic; NULL where there are none. Made once, kept for the
+ * program's life. */
 const struct opencl_devices *support_devices(void);
 
 struct rig_options {

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #define GOLDENS "goldens/real/phi3-smollm2.json"
+#define GGUF "SmolLM2-135M-Instruct.Q4_1.gguf"
+#define NO_MODEL "no PoCL device, no phi3-smollm2 and its GGUF in build/models (make demo), or no " GOLDENS
 
 /* build/models/NAME, else NULL. */
 static const char *built_model(const char *name) {
@@ -89,16 +91,112 @@ static void check_cases(struct bench *bench, size_t case_count, double tolerance
 static void float_answers_equal_transformers(void **state) {
     (void)state;
     struct bench bench;
-    struct rig_options options = { .exact = true, .context = 256 };
+    struct rig_options options = { .exact = true, .context = 384 };
     if (!begin(&bench, "phi3-smollm2", &options))
-        SKIP_BECAUSE("no PoCL device, no build/models/phi3-smollm2 (make demo), or no " GOLDENS);
+        SKIP_BECAUSE(NO_MODEL);
     check_cases(&bench, 3, 1e-3);
+    end(&bench);
+}
+
+static double log_probability(const float *logits, uint32_t vocab, int32_t id) {
+    double sum = 0, most = logits[arg_max(logits, vocab)];
+    for (uint32_t i = 0; i < vocab; i++)
+        sum += exp(logits[i] - most);
+    return logits[id] - most - log(sum);
+}
+
+/* Sum over a text in one pass; the share of the cases' prompt positions whose arg max agrees. */
+static double text_log_probability(struct bench *bench) {
+    struct error err = { 0 };
+    uint32_t vocab = bench->rig.model->vocab_size;
+    size_t count;
+    int32_t *ids = golden_ids(golden_get(golden_get(bench->golden.root, "perplexity"), "ids"), &count);
+    float *rows = malloc(count * vocab * sizeof *rows);
+    assert_non_null(rows);
+    ASSERT_OK(session_truncate(bench->session, 0, &err), err);
+    ASSERT_OK(session_append_all(bench->session, ids, (uint32_t)count, rows, &err), err);
+    double sum = 0;
+    for (size_t i = 0; i + 1 < count; i++)
+        sum += log_probability(rows + i * vocab, vocab, ids[i + 1]);
+    free(rows);
+    free(ids);
+    return sum;
+}
+
+static double arg_max_share(struct bench *bench) {
+    struct error err = { 0 };
+    uint32_t vocab = bench->rig.model->vocab_size;
+    size_t i, agreed = 0, positions = 0;
+    json_t *one;
+    json_array_foreach(golden_get(bench->golden.root, "cases"), i, one) {
+        size_t count, checked;
+        int32_t *ids = golden_ids(golden_get(one, "ids"), &count);
+        int32_t *best = golden_ids(golden_get(one, "argmax_every_position"), &checked);
+        float *rows = malloc(count * vocab * sizeof *rows);
+        assert_non_null(rows);
+        assert_int_equal(count, checked);
+        ASSERT_OK(session_truncate(bench->session, 0, &err), err);
+        ASSERT_OK(session_append_all(bench->session, ids, (uint32_t)count, rows, &err), err);
+        for (size_t t = 0; t < count; t++, positions++)
+            agreed += (int32_t)arg_max(rows + t * vocab, vocab) == best[t];
+        free(rows);
+        free(ids);
+        free(best);
+    }
+    return (double)agreed / (double)positions;
+}
+
+static double golden_log_probability(const struct bench *bench) {
+    return json_number_value(golden_get(golden_get(bench->golden.root, "perplexity"), "sum_logprob"));
+}
+
+static void float_log_probabilities_equal_transformers(void **state) {
+    (void)state;
+    struct bench bench;
+    struct rig_options options = { .exact = true, .context = 384, .logit_rows = 64 };
+    if (!begin(&bench, "phi3-smollm2", &options))
+        SKIP_BECAUSE(NO_MODEL);
+    double difference = text_log_probability(&bench) - golden_log_probability(&bench);
+    if (!(fabs(difference) <= 2e-2))
+        fail_msg("the sum of log-probabilities differs by %.4f", difference);
+    end(&bench);
+}
+
+/* The checkpoint's weights are the GGUF's, dequantised and rounded to float16. */
+static void the_gguf_it_came_from_answers_alike(void **state) {
+    (void)state;
+    struct bench bench;
+    struct rig_options options = { .exact = true, .context = 384, .logit_rows = 64 };
+    if (!begin(&bench, GGUF, &options))
+        SKIP_BECAUSE(NO_MODEL);
+    check_cases(&bench, 1, 0.1);
+    double difference = text_log_probability(&bench) - golden_log_probability(&bench);
+    if (!(fabs(difference) <= 0.5))
+        fail_msg("the sum of log-probabilities differs by %.4f", difference);
+    end(&bench);
+}
+
+static void int8_activations_stay_within_their_tolerance(void **state) {
+    (void)state;
+    struct bench bench;
+    struct rig_options options = { .kv_type = KV_F16, .context = 384, .logit_rows = 64 };
+    if (!begin(&bench, GGUF, &options))
+        SKIP_BECAUSE(NO_MODEL);
+    assert_int_equal(bench.rig.plan->numeric, NUMERIC_INT8);
+    double difference = text_log_probability(&bench) - golden_log_probability(&bench);
+    double share = arg_max_share(&bench);
+    print_message("# int8: sum of log-probabilities differs by %.3f, arg max equal at %.1f %%\n", difference,
+                  100 * share);
+    assert_true(fabs(difference) <= 3 && share >= 0.93);
     end(&bench);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float_answers_equal_transformers),
+        cmocka_unit_test(float_log_probabilities_equal_transformers),
+        cmocka_unit_test(the_gguf_it_came_from_answers_alike),
+        cmocka_unit_test(int8_activations_stay_within_their_tolerance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
