@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-void engine_arrived(struct engine *engine) {
+void engine_arrived(struct engine *engine, bool *is_busy) {
     pthread_mutex_lock(&engine->lock);
+    *is_busy = false;
     engine->busy_count--;
     pthread_cond_broadcast(&engine->changed);
     pthread_mutex_unlock(&engine->lock);
@@ -15,7 +16,7 @@ static void run_task(struct worker_message *message) {
     struct engine_device *device =
         (struct engine_device *)((char *)message - offsetof(struct engine_device, message));
     device->task_ok = device->task(device, &device->task_error);
-    engine_arrived(device->engine);
+    engine_arrived(device->engine, &device->is_busy);
 }
 
 bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, struct error *),
@@ -27,6 +28,7 @@ bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, 
         struct engine_device *device = &engine->devices[i];
         device->task = task;
         device->message.run = run_task;
+        device->is_busy = true;
         device_worker_post(device->worker, &device->message);
     }
     pthread_mutex_lock(&engine->lock);

@@ -40,6 +40,7 @@ struct engine_device {
     /* a task given to every device at once, see engine_run_all() */
     struct worker_message message;
     bool (*task)(struct engine_device *device, struct error *err);
+    bool is_busy;                          /* under engine->lock once posted */
     bool task_ok;
     struct error task_error;
 
@@ -129,8 +130,8 @@ bool engine_stale(const struct engine *engine, struct error *err, const char *fo
  * the order of the devices is reported. */
 bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, struct error *),
                     struct error *err);
-/* From a worker: one task or pass less is under way. */
-void engine_arrived(struct engine *engine);
+/* From a worker: the task or pass whose flag this is has come to its end. */
+void engine_arrived(struct engine *engine, bool *is_busy);
 
 /* engine_pass.c */
 bool engine_passes_init(struct engine *engine, struct error *err);

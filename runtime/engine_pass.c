@@ -125,10 +125,7 @@ static void run_segment(struct worker_message *message) {
         device_worker_post(engine->devices[engine->segments[pass->segment].device].worker, &pass->message);
         return;
     }
-    pthread_mutex_lock(&engine->lock);
-    pass->is_busy = false;
-    pthread_mutex_unlock(&engine->lock);
-    engine_arrived(engine);
+    engine_arrived(engine, &pass->is_busy);
 }
 
 static bool copy_pages(struct engine_device *device, struct error *err) {
@@ -220,7 +217,8 @@ static bool run_passes(struct engine *engine, const struct engine_batch *batch, 
         if (!ok)
             break;
         start_pass(engine, pass, batch, begin, count, logits);
-        logits += (size_t)pass->wanted_count * engine->model->vocab_size;
+        if (pass->wanted_count)
+            logits += (size_t)pass->wanted_count * engine->model->vocab_size;
         slot = (slot + 1) % STAGE_COUNT;
     }
     /* In the order they were sent: the first failure is the one to report. */
