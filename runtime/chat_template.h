@@ -1,4 +1,11 @@
-/* chat_template: a conversation as the prompt that the model was trained on. */
+/* chat_template: a conversation as the prompt that the model was trained on.
+ *
+ * The template that comes with the model is run: the part of Jinja that chat
+ * templates use (text, print, if, for, set, namespaces, the usual operators,
+ * tests, filters and string methods), with the reference's white-space rules.
+ * Whatever else a template needs while it is rendered is refused by name; branches
+ * that are not taken (tools and the like) may hold anything. Time and memory are
+ * bounded. Values are text: a role, a content. */
 #ifndef RUNTIME_CHAT_TEMPLATE_H
 #define RUNTIME_CHAT_TEMPLATE_H
 
@@ -17,9 +24,9 @@ struct chat_context {
     bool add_generation_prompt;
 };
 
-/* Render with a template's source, recognised by what it contains. `name` (the
- * model's, or the --template file's) is for the sentence where it is not one
- * that we know. Appends to `prompt`. */
+/* Render with a template's source. `name` (the model's, or the --template file's)
+ * is for the sentences. Appends to `prompt`; nothing on failure. A conversation
+ * that the template itself refuses is ERROR_USAGE. */
 bool chat_template_render(const char *source, const char *name,
                           const struct chat_message *messages, size_t count,
                           const struct chat_context *context, struct text *prompt,
