@@ -60,19 +60,17 @@ struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
         error_set(err, ERROR_FAILED, "cannot prepare the kernels: out of memory");
         return NULL;
     }
-    ops->context = context;
-    ops->id = id;
-    ops->queue = queue;
+    ops_init(ops, context, id, queue);
     ops->kv_type = options->kv_type;
-    cl_device_type type = 0;
-    clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
-    ops->is_cpu = type & CL_DEVICE_TYPE_CPU;
     bool fine = build_fixed(ops, err);
     for (int i = 0; fine && i < TENSOR_TYPE_COUNT; i++) {
         enum tensor_type weights = (enum tensor_type)i;
         bool is_int8 = options->numeric == NUMERIC_INT8 && tensor_type_info(weights)->is_quantised;
-        if (options->weight_types[i])
-            fine = ops_prepare_matmul(ops, is_int8 ? NUMERIC_INT8 : NUMERIC_FLOAT, weights, err);
+        for (int layout = 0; fine && layout < LAYOUT_COUNT; layout++)
+            if (layout == LAYOUT_ROWS ? options->weight_types[i] : options->packed_types[i])
+                fine = ops_prepare_matmul(ops, is_int8 ? NUMERIC_INT8 : NUMERIC_FLOAT,
+                                          (enum weight_layout)layout, weights, options->variants[layout][i],
+                                          err);
     }
     if (!fine) {
         ops_free(ops);
@@ -81,13 +79,26 @@ struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
     return ops;
 }
 
-void ops_free(struct ops *ops) {
-    if (!ops)
-        return;
+void ops_init(struct ops *ops, cl_context context, cl_device_id id, cl_command_queue queue) {
+    *ops = (struct ops) { .context = context, .id = id, .queue = queue };
+    cl_device_type type = 0;
+    cl_uint units = 1;
+    clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
+    clGetDeviceInfo(id, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
+    ops->is_cpu = type & CL_DEVICE_TYPE_CPU;
+    ops->compute_units = units ? units : 1;
+}
+
+void ops_release(struct ops *ops) {
     for (int i = 0; i < FIXED_KERNEL_COUNT; i++)
         if (ops->fixed[i])
             clReleaseKernel(ops->fixed[i]);
     ops_release_matmul(ops);
+}
+
+void ops_free(struct ops *ops) {
+    if (ops)
+        ops_release(ops);
     free(ops);
 }
 

@@ -18,6 +18,7 @@
 #define KERNELS_OPS_H
 
 #include "common/opencl.h"
+#include "common/pack_r16.h"
 #include "common/tensor_type.h"
 #include "common/unit_buffers.h"
 #include "kernels/kernel_args.h"
@@ -29,12 +30,30 @@ struct ops;
  * failure, with the head of the build log in the sentence. */
 struct ops_options {
     bool weight_types[TENSOR_TYPE_COUNT];
+    bool packed_types[TENSOR_TYPE_COUNT];   /* the same, for matrices in LAYOUT_R16 */
     enum numeric_class numeric;
     enum kv_type kv_type;
+    /* Names from ops_variants(), borrowed during ops_new() only, taken as proven; NULL: the
+     * first of ops_variants() that ops_new() proves right. */
+    const char *variants[LAYOUT_COUNT][TENSOR_TYPE_COUNT];
 };
 struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
                     const struct ops_options *options, struct error *err);
 void ops_free(struct ops *ops);   /* NULL is fine */
+
+/* The kernels that could multiply such matrices here, the most promising first: what
+ * the device's kind and driver and, for kernels with machine instructions, the CPU of
+ * this host allow. All give the same bits. At most OPS_MOST_VARIANTS names, static;
+ * none where no kernel takes such a matrix. The last is plain OpenCL C. */
+#define OPS_MOST_VARIANTS 4
+uint32_t ops_variants(cl_device_id id, enum numeric_class numeric, enum weight_layout layout,
+                      enum tensor_type type, const char *names[OPS_MOST_VARIANTS]);
+
+/* Build the variant, run it and compare with a known answer. False where it does not
+ * build, fails or is wrong, which is no reason to stop: there are others. */
+bool ops_prove_variant(cl_context context, cl_device_id id, cl_command_queue queue,
+                       enum numeric_class numeric, enum weight_layout layout, enum tensor_type type,
+                       const char *name, struct error *err);
 
 /* Activations in blocks of 32: values, scale and sum of the block's int8 values. */
 struct q8_buffers {
@@ -43,10 +62,11 @@ struct q8_buffers {
     cl_mem sums;     /* [tokens][columns / 32] int32 */
 };
 
-/* One buffer of a matrix, rows as the file stores them. */
+/* One buffer of a matrix. */
 struct device_matrix {
     cl_mem buffer;
     enum tensor_type type;
+    enum weight_layout layout;
     uint32_t rows, columns;
     uint32_t row_offset;   /* of the whole matrix */
 };
@@ -94,7 +114,8 @@ bool op_swiglu(struct ops *ops, cl_mem wide, cl_mem out, const struct swiglu_arg
 bool op_swiglu_q8(struct ops *ops, cl_mem wide, const struct q8_buffers *out,
                   const struct swiglu_args *args, struct error *err);
 
-/* out[t] = row ids[t] of the table, as float; rows outside this buffer are left. */
+/* out[t] = row ids[t] of the table (LAYOUT_ROWS), as float; rows outside this buffer
+ * are left. */
 bool op_embed(struct ops *ops, const struct device_matrix *table, cl_mem ids, cl_mem out,
               uint32_t token_count, struct error *err);
 

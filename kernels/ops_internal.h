@@ -12,7 +12,7 @@ enum fixed_kernel {
 
 /* A matrix product for one type of weights in one class. */
 struct matmul_kernels {
-    const struct matmul_variant *variant;   /* NULL: not built yet */
+    const struct matmul_variant *variant;   /* in matmul_variants.c; NULL: not built yet */
     cl_kernel one, tile;                    /* owned */
 };
 
@@ -21,9 +21,10 @@ struct ops {
     cl_device_id id;           /* borrowed */
     cl_command_queue queue;    /* borrowed */
     bool is_cpu;
+    uint32_t compute_units;
     enum kv_type kv_type;
     cl_kernel fixed[FIXED_KERNEL_COUNT];                        /* owned */
-    struct matmul_kernels matmul[2][TENSOR_TYPE_COUNT];         /* by numeric_class */
+    struct matmul_kernels matmul[2][LAYOUT_COUNT][TENSOR_TYPE_COUNT];   /* by numeric_class */
     cl_kernel embed[TENSOR_TYPE_COUNT];                         /* owned; NULL: not built yet */
 };
 
@@ -49,9 +50,14 @@ bool ops_launch(struct ops *ops, cl_kernel kernel, const char *name, const struc
 
 cl_kernel ops_kernel(cl_program program, const char *name, struct error *err);   /* NULL on failure */
 
-/* Build the matrix product of this type and class, once. */
-bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum tensor_type type,
-                        struct error *err);
+/* Build the matrix product of this class, layout and type, once. `name` as in
+ * ops_options. */
+bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum weight_layout layout,
+                        enum tensor_type type, const char *name, struct error *err);
 void ops_release_matmul(struct ops *ops);
+
+/* A launcher that has no kernels yet, and its end. */
+void ops_init(struct ops *ops, cl_context context, cl_device_id id, cl_command_queue queue);
+void ops_release(struct ops *ops);
 
 #endif

@@ -1,42 +1,16 @@
 #include "kernels/ops_internal.h"
 
 #include "kernels/kernel_program.h"
+#include "kernels/matmul_variants.h"
 
 #include <ctype.h>
 #include <stdio.h>
+#include <string.h>
 
-/* How a buffer of weights lies. Packed layouts come as more rows below. */
-enum weight_layout { LAYOUT_FILE };
-
-#define TYPE_BIT(type) (1u << (type))
-#define FLOAT_TYPES (TYPE_BIT(TENSOR_F32) | TYPE_BIT(TENSOR_F16) | TYPE_BIT(TENSOR_BF16))
-#define QUANTISED_TYPES (TYPE_BIT(TENSOR_TYPE_COUNT) - 1 - FLOAT_TYPES)
-
-/* A source with the kernels matmul_one and matmul_tile, and how to launch it. The
- * first row that serves a (type, class, layout) is taken. */
-struct matmul_variant {
-    const char *source;
-    enum numeric_class numeric;
-    enum weight_layout layout;
-    uint32_t types;            /* of TYPE_BIT() */
-    uint32_t rows;             /* of a work-item */
-    uint32_t tile;             /* tokens of a work-item of matmul_tile: its TILE */
-    uint32_t cpu_local, gpu_local;
-};
-
-static const struct matmul_variant variants[] = {
-    { "kernels/matmul_float.cl", NUMERIC_FLOAT, LAYOUT_FILE, FLOAT_TYPES | QUANTISED_TYPES, 1, 4, 4, 64 },
-    { "kernels/matmul_q8.cl",    NUMERIC_INT8,  LAYOUT_FILE, QUANTISED_TYPES,               4, 4, 1, 64 },
-};
-
-static const struct matmul_variant *find_variant(enum numeric_class numeric, enum weight_layout layout,
-                                                 enum tensor_type type) {
-    for (size_t i = 0; i < COUNT_OF(variants); i++)
-        if (variants[i].numeric == numeric && variants[i].layout == layout &&
-            variants[i].types & TYPE_BIT(type))
-            return &variants[i];
-    return NULL;
-}
+/* Work-items of a compute unit where they share the rows: few, since each costs the
+ * driver about as much as a row, but more than one, since units run unevenly. */
+#define ITEMS_OF_UNIT_ONE 4
+#define ITEMS_OF_UNIT_TILE 16
 
 /* "WEIGHTS_Q4_0" */
 static void write_weights_define(enum tensor_type type, char *define, size_t size) {
@@ -45,37 +19,77 @@ static void write_weights_define(enum tensor_type type, char *define, size_t siz
         *c = (char)toupper((unsigned char)*c);
 }
 
-bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum tensor_type type,
-                        struct error *err) {
-    struct matmul_kernels *kernels = &ops->matmul[numeric][type];
-    if (kernels->variant)
-        return true;
-    const struct matmul_variant *variant = find_variant(numeric, LAYOUT_FILE, type);
-    if (!variant)
-        return error_set(err, ERROR_FAILED, "no kernel multiplies weights of type '%s' with int8 activations",
-                         tensor_type_info(type)->name);
-    char weights[32], defines[64];
+static void release_kernels(struct matmul_kernels *kernels) {
+    if (kernels->one)
+        clReleaseKernel(kernels->one);
+    if (kernels->tile)
+        clReleaseKernel(kernels->tile);
+    *kernels = (struct matmul_kernels) { 0 };
+}
+
+static bool build_variant(struct ops *ops, const struct matmul_variant *variant, enum tensor_type type,
+                          struct matmul_kernels *kernels, struct error *err) {
+    char weights[32], defines[96];
     write_weights_define(type, weights, sizeof weights);
-    snprintf(defines, sizeof defines, "%s TILE=%u", weights, variant->tile);
+    snprintf(defines, sizeof defines, "%s TILE=%u %s", weights, variant->tile, variant->defines);
     cl_program program = kernel_program_build(ops->context, ops->id, variant->source, defines, err);
     if (!program)
         return false;
     kernels->one = ops_kernel(program, "matmul_one", err);
     kernels->tile = kernels->one ? ops_kernel(program, "matmul_tile", err) : NULL;
     clReleaseProgram(program);
-    if (kernels->tile)
-        kernels->variant = variant;
+    kernels->variant = variant;
+    if (!kernels->tile)
+        release_kernels(kernels);
     return kernels->tile != NULL;
+}
+
+/* The first variant that can be built here and that, where it needs proof, is right. */
+bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum weight_layout layout,
+                        enum tensor_type type, const char *name, struct error *err) {
+    struct matmul_kernels *kernels = &ops->matmul[numeric][layout][type];
+    const struct matmul_variant *candidates[OPS_MOST_VARIANTS];
+    uint32_t count = matmul_find_variants(ops->id, numeric, layout, type, candidates);
+    for (uint32_t i = 0; i < count && !kernels->variant; i++) {
+        if (name && strcmp(name, candidates[i]->name))
+            continue;
+        bool is_last = name || i + 1 == count;
+        struct error ignored = { 0 };
+        if (!build_variant(ops, candidates[i], type, kernels, is_last ? err : &ignored)) {
+            if (is_last)
+                return false;
+        } else if (candidates[i]->needs_proof && !name && !matmul_prove(ops, numeric, layout, type, &ignored)) {
+            release_kernels(kernels);
+        }
+    }
+    if (kernels->variant)
+        return true;
+    if (name)
+        return error_set(err, ERROR_FAILED, "this machine has no kernel '%s' for weights of type '%s' (%s); "
+                         "run phiplan again", name, tensor_type_info(type)->name, weight_layout_name(layout));
+    if (layout == LAYOUT_ROWS)
+        return error_set(err, ERROR_FAILED, "no kernel multiplies weights of type '%s' with int8 activations",
+                         tensor_type_info(type)->name);
+    return error_set(err, ERROR_FAILED, "no kernel multiplies weights of type '%s' in the layout '%s'",
+                     tensor_type_info(type)->name, weight_layout_name(layout));
+}
+
+bool ops_prove_variant(cl_context context, cl_device_id id, cl_command_queue queue,
+                       enum numeric_class numeric, enum weight_layout layout, enum tensor_type type,
+                       const char *name, struct error *err) {
+    struct ops ops;
+    ops_init(&ops, context, id, queue);
+    bool fine = ops_prepare_matmul(&ops, numeric, layout, type, name, err) &&
+                matmul_prove(&ops, numeric, layout, type, err);
+    ops_release(&ops);
+    return fine;
 }
 
 void ops_release_matmul(struct ops *ops) {
     for (int i = 0; i < TENSOR_TYPE_COUNT; i++) {
-        for (int numeric = 0; numeric < 2; numeric++) {
-            if (ops->matmul[numeric][i].one)
-                clReleaseKernel(ops->matmul[numeric][i].one);
-            if (ops->matmul[numeric][i].tile)
-                clReleaseKernel(ops->matmul[numeric][i].tile);
-        }
+        for (int numeric = 0; numeric < 2; numeric++)
+            for (int layout = 0; layout < LAYOUT_COUNT; layout++)
+                release_kernels(&ops->matmul[numeric][layout][i]);
         if (ops->embed[i])
             clReleaseKernel(ops->embed[i]);
     }
@@ -96,15 +110,20 @@ static bool check_matrix(const struct device_matrix *matrix, uint32_t token_coun
 static bool launch_matmul(struct ops *ops, enum numeric_class numeric, const struct device_matrix *matrix,
                           const struct matmul_args *args, const struct kernel_argument *arguments,
                           size_t argument_count, struct error *err) {
-    if (!ops_prepare_matmul(ops, numeric, matrix->type, err))
+    const struct matmul_kernels *kernels = &ops->matmul[numeric][matrix->layout][matrix->type];
+    if (!kernels->variant && !ops_prepare_matmul(ops, numeric, matrix->layout, matrix->type, NULL, err))
         return false;
-    const struct matmul_kernels *kernels = &ops->matmul[numeric][matrix->type];
     const struct matmul_variant *variant = kernels->variant;
     size_t tokens = (size_t)args->token_count, tile = tokens > 1 ? variant->tile : 1;
-    const struct launch launch = {
+    struct launch launch = {
         { (matrix->rows + variant->rows - 1) / variant->rows, (tokens + tile - 1) / tile },
         variant->cpu_local, variant->gpu_local
     };
+    if (variant->shares_rows) {
+        size_t most = (size_t)ops->compute_units * (tokens > 1 ? ITEMS_OF_UNIT_TILE : ITEMS_OF_UNIT_ONE);
+        launch.items[0] = launch.items[0] < most ? launch.items[0] : most;
+        launch.items[1] = tokens > 0;
+    }
     return ops_launch(ops, tokens > 1 ? kernels->tile : kernels->one, variant->source, &launch, arguments,
                       argument_count, err);
 }
@@ -169,6 +188,9 @@ bool op_embed(struct ops *ops, const struct device_matrix *table, cl_mem ids, cl
         ARGUMENT(args), ARGUMENT(table->buffer), ARGUMENT(ids), ARGUMENT(out)
     };
     const struct launch launch = { { (table->columns + 31) / 32, token_count }, 16, 64 };
+    if (table->layout != LAYOUT_ROWS)
+        return error_set(err, ERROR_FAILED, "cannot look up embeddings in the layout '%s'",
+                         weight_layout_name(table->layout));
     return check_matrix(table, token_count, 0, err) && prepare_embed(ops, table->type, err) &&
            ops_launch(ops, ops->embed[table->type], "embed", &launch, arguments, COUNT_OF(arguments), err);
 }

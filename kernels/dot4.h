@@ -1,0 +1,192 @@
+/* dot4: products of four int8 columns at a time, LANES rows side by side; what
+ * differs between machines in the kernels of packed matrices, and nothing else.
+ *
+ * The build says which with one of these; all give the same integers:
+ *   DOT4_VNNI     x86 AVX-512 VNNI: 16 lanes, vpdpbusd
+ *   DOT4_AVX2     x86 AVX2: 8 lanes, vpmaddubsw in 16-bit sums, vpmaddwd once a block
+ *   DOT4_SCALAR   one lane: a work-item of a GPU is a row
+ *   otherwise     8 lanes in plain OpenCL C; the simulator runs it too
+ * The x86 ones are inline assembly, which PoCL's compiler takes, also where it does
+ * not know the CPU's features: the host asks the CPU, and proves the result.
+ *
+ * A block of 32 columns is eight `quads`: in each lane four bytes of a row. Quants of
+ * 4 bits are unsigned. Those of 8 bits are signed, except for VNNI, which takes them
+ * with 128 added and DOT_ZERO undoing it. Activations are -127 .. 127. */
+#ifndef KERNELS_DOT4_H
+#define KERNELS_DOT4_H
+
+#include "kernels/numerics.h"
+
+#if defined(WEIGHTS_Q8_0)
+#define QUANT_BYTES 512   /* of 16 rows in a block */
+#define HAS_NIBBLES 0
+#else
+#define QUANT_BYTES 256
+#define HAS_NIBBLES 1
+#endif
+
+#if defined(WEIGHTS_Q4_0)
+#define DOT_ZERO 8
+#elif defined(WEIGHTS_Q8_0) && defined(DOT4_VNNI)
+#define DOT_ZERO 128
+#else
+#define DOT_ZERO 0
+#endif
+
+#ifdef __OPENCL_VERSION__
+
+#if defined(DOT4_VNNI)
+#define LANES 16
+typedef uint16 quads;
+typedef int16 lane_ints;
+typedef float16 lane_floats;
+#define LOAD_QUADS(p) vload16(0, p)
+#define LOAD_HALVES(p) vload_half16(0, p)
+#define LOAD_LANES(p) vload16(0, p)
+#define STORE_LANES(v, p) vstore16(v, 0, p)
+#define TO_FLOATS(v) convert_float16(v)
+#elif defined(DOT4_SCALAR)
+#define LANES 1
+typedef uint quads;
+typedef int lane_ints;
+typedef float lane_floats;
+#define LOAD_QUADS(p) (*(p))
+#define LOAD_HALVES(p) vload_half(0, p)
+#define LOAD_LANES(p) (*(p))
+#define STORE_LANES(v, p) (*(p) = (v))
+#define TO_FLOATS(v) ((float)(v))
+#else
+#define LANES 8
+typedef uint8 quads;
+typedef int8 lane_ints;
+typedef float8 lane_floats;
+#define LOAD_QUADS(p) vload8(0, p)
+#define LOAD_HALVES(p) vload_half8(0, p)
+#define LOAD_LANES(p) vload8(0, p)
+#define STORE_LANES(v, p) vstore8(v, 0, p)
+#define TO_FLOATS(v) convert_float8(v)
+#endif
+
+/* A block's quants of LANES rows, from the byte of the first of them. */
+static inline void load_block(global const uchar *p, quads w[8]) {
+#if HAS_NIBBLES
+    #pragma unroll
+    for (int q = 0; q < 4; q++) {
+        quads v = LOAD_QUADS((global const uint *)(p + q * 64));
+        w[2 * q] = v & (quads)(0x0f0f0f0fu);
+        w[2 * q + 1] = (v >> 4) & (quads)(0x0f0f0f0fu);
+    }
+#else
+    #pragma unroll
+    for (int q = 0; q < 8; q++) {
+        w[q] = LOAD_QUADS((global const uint *)(p + q * 64));
+#ifdef DOT4_VNNI
+        w[q] ^= (quads)(0x80808080u);
+#endif
+    }
+#endif
+}
+
+/* start + the products of the block with the 32 activations at x, exact. */
+#if defined(DOT4_VNNI)
+
+#define DOT4(acc, w, x) __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*(x)))
+static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
+    lane_ints even = (lane_ints)(start), odd = (lane_ints)(0);
+    #pragma unroll
+    for (int q = 0; q < 8; q += 2) {
+        DOT4(even, w[q], x + q);
+        DOT4(odd, w[q + 1], x + q + 1);
+    }
+    return even + odd;
+}
+
+#elif defined(DOT4_AVX2)
+
+#define ADD_PAIRS_8(to, u, s) __asm__("vpmaddubsw %2, %1, %0" : "=x"(to) : "x"(u), "x"(s))
+#define ADD_PAIRS_16(to, a, b) __asm__("vpmaddwd %2, %1, %0" : "=x"(to) : "x"(a), "x"(b))
+#define MAGNITUDES(to, w) __asm__("vpabsb %1, %0" : "=x"(to) : "x"(w))
+#define TAKE_SIGNS(to, x, w) __asm__("vpsignb %2, %1, %0" : "=x"(to) : "x"(x), "x"(w))
+
+static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
+    const short16 ones = (short16)(1);
+    lane_ints sum;
+#if HAS_NIBBLES
+    /* Sixteen products of at most 15 * 127 stay within 16 bits. */
+    short16 pairs[2];
+    ADD_PAIRS_8(pairs[0], w[0], (lane_ints)(x[0]));
+    ADD_PAIRS_8(pairs[1], w[1], (lane_ints)(x[1]));
+    #pragma unroll
+    for (int q = 2; q < 8; q++) {
+        short16 pair;
+        ADD_PAIRS_8(pair, w[q], (lane_ints)(x[q]));
+        pairs[q % 2] += pair;
+    }
+    ADD_PAIRS_16(sum, pairs[0] + pairs[1], ones);
+    return sum + (lane_ints)(start);
+#else
+    /* |w| * (x with the sign of w): two products stay within 16 bits. */
+    lane_ints sums[2] = { (lane_ints)(start), (lane_ints)(0) };
+    #pragma unroll
+    for (int q = 0; q < 8; q++) {
+        quads magnitudes, signed_x;
+        short16 pairs;
+        MAGNITUDES(magnitudes, w[q]);
+        TAKE_SIGNS(signed_x, (lane_ints)(x[q]), w[q]);
+        ADD_PAIRS_8(pairs, magnitudes, signed_x);
+        ADD_PAIRS_16(sum, pairs, ones);
+        sums[q % 2] += sum;
+    }
+    return sums[0] + sums[1];
+#endif
+}
+
+#elif defined(DOT4_SCALAR)
+
+static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
+    #pragma unroll
+    for (int q = 0; q < 8; q++) {
+        int4 a = convert_int4(as_char4(w[q])), b = convert_int4(as_char4(x[q]));
+        int4 p = a * b;
+        start += (p.x + p.y) + (p.z + p.w);
+    }
+    return start;
+}
+
+#else
+
+/* Bytes 0 and 2, and 1 and 3, of each lane as 16-bit numbers. */
+#if HAS_NIBBLES
+#define EVEN_BYTES(w) as_short16((w) & (quads)(0x00ff00ffu))
+#define ODD_BYTES(w) as_short16(((w) >> 8) & (quads)(0x00ff00ffu))
+#else
+#define EVEN_BYTES(w) ((as_short16(w) << (short16)(8)) >> (short16)(8))
+#define ODD_BYTES(w) (as_short16(w) >> (short16)(8))
+#endif
+
+static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
+    lane_ints sum = (lane_ints)(start);
+#if HAS_NIBBLES
+    short16 pairs = (short16)(0);   /* sixteen products of at most 15 * 127 */
+#endif
+    #pragma unroll
+    for (int q = 0; q < 8; q++) {
+        short16 xs = as_short16((lane_ints)(x[q]));
+        short16 even_x = (xs << (short16)(8)) >> (short16)(8), odd_x = xs >> (short16)(8);
+#if HAS_NIBBLES
+        pairs += EVEN_BYTES(w[q]) * even_x + ODD_BYTES(w[q]) * odd_x;
+#else
+        int16 even = convert_int16(EVEN_BYTES(w[q])) * convert_int16(even_x);
+        int16 odd = convert_int16(ODD_BYTES(w[q])) * convert_int16(odd_x);
+        sum += (even.even + even.odd) + (odd.even + odd.odd);
+#endif
+    }
+#if HAS_NIBBLES
+    sum += convert_int8(pairs.even) + convert_int8(pairs.odd);
+#endif
+    return sum;
+}
+
+#endif
+#endif
+#endif

@@ -1,0 +1,167 @@
+/* matmul_r16: y = W x, weights packed in groups of 16 rows with int8 activations.
+ *
+ *     y[t][row_offset + r] (+)= sum over c of W[r][c] * x[t][c]
+ *
+ *   weights  WEIGHTS_Q8_0, _Q4_0 or _Q4_1 as common/pack_r16.h lays them out
+ *   values   [tokens][columns]       int8     }
+ *   scales   [tokens][columns / 32]  float    } see kernels/quantise.cl
+ *   sums     [tokens][columns / 32]  int32    }
+ *   y        [tokens][y_stride]      float; with `accumulate` y + sum
+ *
+ * Rounding: that of kernels/matmul_q8.cl, bit for bit, in every variant of dot4.h.
+ *
+ * Launch: CPU: any number of work-items of dimension 0 share the groups of rows evenly.
+ *         DOT4_SCALAR: (rows, tokens / tile rounded up), one a row and a tile of tokens.
+ * Speed:  one token: the rate of memory; blocks are read in order, once, and asked for
+ *         ahead. More: a group stays in the cache while all tokens pass, TILE at a time,
+ *         so that a block is decoded once a tile.
+ * Host:   kernels/ops_matmul.c, op_matmul_q8(). Test: tests/test_kernel_matmul_r16.c. */
+#include "kernels/numerics.h"
+#include "kernels/kernel_args.h"
+#include "kernels/packed_r16.h"
+
+#ifndef TILE
+#define TILE 8   /* tokens that share a decoded block in matmul_tile */
+#endif
+
+#define PARTS (GROUP_ROWS / LANES)   /* of a group: LANES rows each */
+
+/* Lines of the quants that lie AHEAD bytes on; past the end it does nothing. */
+#define AHEAD "4096"
+#define AHEAD_1 "4160"
+#define AHEAD_2 "4224"
+#define AHEAD_3 "4288"
+#if defined(DOT4_VNNI) || defined(DOT4_AVX2)
+#define PREFETCH_256(p) __asm__ volatile("prefetcht0 " AHEAD "(%0)\n prefetcht0 " AHEAD_1 "(%0)\n prefetcht0 " \
+                                         AHEAD_2 "(%0)\n prefetcht0 " AHEAD_3 "(%0)" : : "r"(p))
+#else
+#define PREFETCH_256(p)
+#endif
+
+/* Activations of a tile; a token past the end repeats the last one, and is not stored. */
+struct inputs {
+    global const char *values;
+    global const float *scales;
+    global const int *sums;
+};
+
+static inline void store_rows(struct matmul_args args, global float *y, int token, int row, lane_floats acc) {
+    global float *out = y + (size_t)token * args.y_stride + args.row_offset + row;
+#if LANES > 1
+    if (row + LANES > args.rows) {
+        float results[LANES];
+        STORE_LANES(acc, results);
+        for (int r = 0; row + r < args.rows; r++)
+            out[r] = args.accumulate ? out[r] + results[r] : results[r];
+        return;
+    }
+#endif
+    if (args.accumulate)
+        acc = LOAD_LANES(out) + acc;
+    STORE_LANES(acc, out);
+}
+
+/* `parts` parts of a group from part `part`, times `tile` tokens from `first`. */
+static inline void multiply(struct matmul_args args, struct packed_group group, int group_row, const int part,
+                            const int parts, struct inputs x, global float *y, int first, const int tile) {
+    int blocks = args.columns / GROUP_COLUMNS, last = args.token_count - 1;
+    lane_floats acc[PARTS * TILE];
+    size_t at[TILE];
+    #pragma unroll
+    for (int t = 0; t < tile; t++)
+        at[t] = (size_t)min(first + t, last) * blocks;
+    #pragma unroll
+    for (int i = 0; i < parts * tile; i++)
+        acc[i] = (lane_floats)(0.0f);
+    for (int b = 0; b < blocks; b++) {
+        global const uchar *quants = group.quants + (size_t)b * QUANT_BYTES;
+        if (tile == 1) {
+            PREFETCH_256(quants);
+#if QUANT_BYTES == 512
+            PREFETCH_256(quants + 256);
+#endif
+        }
+        #pragma unroll
+        for (int p = 0; p < parts; p++) {
+            int lane = (part + p) * LANES;
+            quads w[8];
+            load_block(quants + lane * 4, w);
+            lane_floats step = LOAD_HALVES(group.steps + (size_t)b * GROUP_ROWS + lane);
+#if HAS_FLOOR
+            lane_floats floor = LOAD_HALVES(group.floors + (size_t)b * GROUP_ROWS + lane);
+#endif
+            #pragma unroll
+            for (int t = 0; t < tile; t++) {
+                size_t block = at[t] + b;
+                int sum = x.sums[block];
+                float scale = x.scales[block];
+                lane_ints dot = dot_block(w, (global const int *)(x.values + block * 32), -DOT_ZERO * sum);
+                acc[p * tile + t] = fma(TO_FLOATS(dot), step * (lane_floats)(scale), acc[p * tile + t]);
+#if HAS_FLOOR
+                acc[p * tile + t] = fma(floor, (lane_floats)(scale * (float)sum), acc[p * tile + t]);
+#endif
+            }
+        }
+    }
+    #pragma unroll
+    for (int t = 0; t < tile; t++)
+        if (first + t <= last)
+            for (int p = 0; p < parts; p++)
+                store_rows(args, y, first + t, group_row + (part + p) * LANES, acc[p * tile + t]);
+}
+
+#if LANES == 1
+
+#define RUN(tile)                                                                                     \
+    int row = get_global_id(0), first = get_global_id(1) * (tile);                                        \
+    if (row >= args.rows || first >= args.token_count)                                                    \
+        return;                                                                                           \
+    struct packed_group group = find_group(weights, args.rows, args.columns, row / GROUP_ROWS);           \
+    multiply(args, group, row - row % GROUP_ROWS, row % GROUP_ROWS, 1, x, y, first, tile)
+
+#else
+
+#define GROUPS_OF_ITEM(group)                                                                             \
+    size_t groups = (args.rows + GROUP_ROWS - 1) / GROUP_ROWS, items = get_global_size(0);                \
+    int end = groups * (get_global_id(0) + 1) / items;                                                    \
+    for (int group = groups * get_global_id(0) / items; group < end; group++)
+
+static inline void run_one(struct matmul_args args, global const uchar *weights, struct inputs x,
+                           global float *y) {
+    GROUPS_OF_ITEM(g)
+        multiply(args, find_group(weights, args.rows, args.columns, g), g * GROUP_ROWS, 0, PARTS, x, y, 0, 1);
+}
+
+static inline void run_tiles(struct matmul_args args, global const uchar *weights, struct inputs x,
+                             global float *y) {
+    GROUPS_OF_ITEM(g) {
+        struct packed_group group = find_group(weights, args.rows, args.columns, g);
+        for (int first = 0; first < args.token_count; first += TILE)
+            for (int part = 0; part < PARTS; part++)
+                multiply(args, group, g * GROUP_ROWS, part, 1, x, y, first, TILE);
+    }
+}
+
+#endif
+
+kernel void matmul_one(struct matmul_args args, global const uchar *restrict weights,
+                       global const char *restrict values, global const float *restrict scales,
+                       global const int *restrict sums, global float *restrict y) {
+    struct inputs x = { values, scales, sums };
+#if LANES == 1
+    RUN(1);
+#else
+    run_one(args, weights, x, y);
+#endif
+}
+
+kernel void matmul_tile(struct matmul_args args, global const uchar *restrict weights,
+                        global const char *restrict values, global const float *restrict scales,
+                        global const int *restrict sums, global float *restrict y) {
+    struct inputs x = { values, scales, sums };
+#if LANES == 1
+    RUN(TILE);
+#else
+    run_tiles(args, weights, x, y);
+#endif
+}

@@ -1,0 +1,89 @@
+#include "kernels/matmul_variants.h"
+
+#include <string.h>
+
+#define TYPE_BIT(type) (1u << (type))
+#define FLOAT_TYPES (TYPE_BIT(TENSOR_F32) | TYPE_BIT(TENSOR_F16) | TYPE_BIT(TENSOR_BF16))
+#define QUANTISED_TYPES (TYPE_BIT(TENSOR_TYPE_COUNT) - 1 - FLOAT_TYPES)
+#define PACKED_TYPES (TYPE_BIT(TENSOR_Q8_0) | TYPE_BIT(TENSOR_Q4_0) | TYPE_BIT(TENSOR_Q4_1))
+
+static bool is_cpu(cl_device_id id) {
+    cl_device_type type = 0;
+    clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
+    return type & CL_DEVICE_TYPE_CPU;
+}
+
+static bool is_no_cpu(cl_device_id id) {
+    return !is_cpu(id);
+}
+
+/* PoCL compiles for the CPU of this process and takes inline assembly; others refuse
+ * it, and simulators do not run it. */
+static bool is_pocl_cpu(cl_device_id id) {
+    cl_platform_id platform = NULL;
+    char name[128] = "";
+    if (!is_cpu(id) || clGetDeviceInfo(id, CL_DEVICE_PLATFORM, sizeof platform, &platform, NULL) ||
+        clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name, name, NULL))
+        return false;
+    return !strcmp(name, "Portable Computing Language");
+}
+
+#if defined(__x86_64__)
+static bool has_avx2(cl_device_id id) {
+    return __builtin_cpu_supports("avx2") && is_pocl_cpu(id);
+}
+
+static bool has_avx512_vnni(cl_device_id id) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vnni") && is_pocl_cpu(id);
+}
+#else
+static bool has_avx2(cl_device_id id) {
+    (void)id;
+    return false;
+}
+#define has_avx512_vnni has_avx2
+#endif
+
+static const struct matmul_variant variants[] = {
+    { .name = "plain", .source = "kernels/matmul_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
+      .layout = LAYOUT_ROWS, .types = FLOAT_TYPES | QUANTISED_TYPES,
+      .rows = 1, .tile = 4, .cpu_local = 4, .gpu_local = 64 },
+    { .name = "plain", .source = "kernels/matmul_q8.cl", .defines = "", .numeric = NUMERIC_INT8,
+      .layout = LAYOUT_ROWS, .types = QUANTISED_TYPES, .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 64 },
+    { .name = "plain", .source = "kernels/matmul_r16_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
+      .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 1, .tile = 4, .cpu_local = 16, .gpu_local = 64 },
+    { .name = "vnni", .source = "kernels/matmul_r16.cl", .defines = "DOT4_VNNI", .numeric = NUMERIC_INT8,
+      .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 16, .tile = 8, .cpu_local = 1, .gpu_local = 1,
+      .shares_rows = true, .needs_proof = true, .runs_on = has_avx512_vnni },
+    { .name = "avx2", .source = "kernels/matmul_r16.cl", .defines = "DOT4_AVX2", .numeric = NUMERIC_INT8,
+      .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 16, .tile = 8, .cpu_local = 1, .gpu_local = 1,
+      .shares_rows = true, .needs_proof = true, .runs_on = has_avx2 },
+    { .name = "scalar", .source = "kernels/matmul_r16.cl", .defines = "DOT4_SCALAR", .numeric = NUMERIC_INT8,
+      .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 1, .tile = 8, .cpu_local = 16, .gpu_local = 64,
+      .runs_on = is_no_cpu },
+    { .name = "plain", .source = "kernels/matmul_r16.cl", .defines = "", .numeric = NUMERIC_INT8,
+      .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 16, .tile = 8, .cpu_local = 1, .gpu_local = 1,
+      .shares_rows = true },
+};
+
+uint32_t matmul_find_variants(cl_device_id id, enum numeric_class numeric, enum weight_layout layout,
+                              enum tensor_type type, const struct matmul_variant *found[OPS_MOST_VARIANTS]) {
+    uint32_t count = 0;
+    for (size_t i = 0; i < sizeof variants / sizeof *variants && count < OPS_MOST_VARIANTS; i++) {
+        const struct matmul_variant *variant = &variants[i];
+        if (variant->numeric == numeric && variant->layout == layout && variant->types & TYPE_BIT(type) &&
+            (!variant->runs_on || variant->runs_on(id)))
+            found[count++] = variant;
+    }
+    return count;
+}
+
+uint32_t ops_variants(cl_device_id id, enum numeric_class numeric, enum weight_layout layout,
+                      enum tensor_type type, const char *names[OPS_MOST_VARIANTS]) {
+    const struct matmul_variant *found[OPS_MOST_VARIANTS];
+    uint32_t count = matmul_find_variants(id, numeric, layout, type, found);
+    for (uint32_t i = 0; i < count; i++)
+        names[i] = found[i]->name;
+    return count;
+}
