@@ -38,6 +38,17 @@ static bool add_value(struct probe_measured *measured, const struct probe_value 
     return true;
 }
 
+/* The largest value of that kind; 0 where there is none. */
+static double fastest(const struct probe_results *results, uint32_t index, const char *what) {
+    double best = 0;
+    for (uint32_t i = 0; index < results->count && i < results->devices[index].count; i++) {
+        const struct probe_value *value = &results->devices[index].values[i];
+        if (!strcmp(value->what, what) && value->value > best)
+            best = value->value;
+    }
+    return best;
+}
+
 /* ---- one .icd file ---- */
 
 enum trial { NOT_TRIED, BEING_TRIED, TRIED };
@@ -177,15 +188,32 @@ struct collection {
     struct device_list failures;   /* drivers without devices */
 };
 
+static double least_cpu_stream(const struct collection *collection, const struct probe_request *request) {
+    double least = request->least_cpu_stream;
+    for (uint32_t i = 0; i < collection->devices.count; i++) {
+        double stream = fastest(&collection->results, i, "stream") / 8;
+        if (collection->devices.devices[i].type == DEVICE_CPU && stream > least)
+            least = stream;
+    }
+    return least;
+}
+
 static bool collect_icd(struct collection *collection, const struct probe_request *request,
-                        const char *request_text, const char *icd, struct error *err) {
+                        const char *icd, struct error *err) {
     char reason[256];
     struct icd_survey *survey = calloc(1, sizeof *survey);
-    if (!survey)
+    struct probe_request own = *request;
+    own.least_cpu_stream = least_cpu_stream(collection, request);
+    char *request_text = probe_request_text(&own);
+    if (!survey || !request_text) {
+        free(survey);
+        free(request_text);
         return error_set(err, ERROR_FAILED, "cannot probe '%s': out of memory", icd);
+    }
     survey->request = request;
     survey->icd = icd;
     bool fine = survey_icd(survey, request_text, reason, err), has_memory = true;
+    free(request_text);
     uint32_t taken = 0;
     for (; fine && has_memory && taken < survey->count; taken++) {
         has_memory = device_list_append(&collection->devices, &survey->devices[taken]) &&
@@ -271,7 +299,7 @@ static bool sort_collection(struct collection *collection, struct probe_results 
 bool probe_survey(const struct probe_request *request, struct device_list *devices,
                   struct probe_results *results, struct error *err) {
     struct collection collection = { 0 };
-    char **icds = NULL, *text = NULL;
+    char **icds = NULL;
     uint32_t icd_count = 0;
     bool fine = false;
     *devices = (struct device_list){ 0 };
@@ -282,11 +310,8 @@ bool probe_survey(const struct probe_request *request, struct device_list *devic
     /* Children inherit PoCL's cache folder. */
     if (!opencl_choose_icds(NULL, 0, err) || !opencl_list_icds(&icds, &icd_count, err))
         goto cleanup;
-    text = probe_request_text(request);
-    if (!text)
-        goto no_memory;
     for (uint32_t i = 0; i < icd_count; i++)
-        if (!is_repeated(icds, i) && !collect_icd(&collection, request, text, icds[i], err))
+        if (!is_repeated(icds, i) && !collect_icd(&collection, request, icds[i], err))
             goto cleanup;
     if (!sort_collection(&collection, results))
         goto no_memory;
@@ -307,7 +332,6 @@ cleanup:
     for (uint32_t i = 0; i < icd_count; i++)
         free(icds[i]);
     free(icds);
-    free(text);
     device_list_release(&collection.devices);
     device_list_release(&collection.failures);
     probe_results_release(&collection.results);
@@ -316,17 +340,6 @@ cleanup:
 }
 
 /* ---- one silicon, several platforms ---- */
-
-/* The largest value of that kind; 0 where there is none. */
-static double fastest(const struct probe_results *results, uint32_t index, const char *what) {
-    double best = 0;
-    for (uint32_t i = 0; index < results->count && i < results->devices[index].count; i++) {
-        const struct probe_value *value = &results->devices[index].values[i];
-        if (!strcmp(value->what, what) && value->value > best)
-            best = value->value;
-    }
-    return best;
-}
 
 /* All CPU devices are this machine's processor; of other devices, two are the same
  * where an address says so, or, for want of addresses, vendor and name. */

@@ -37,6 +37,11 @@ struct probe_request {
     uint32_t head_count, kv_head_count, head_dim;   /* 0: attention is not measured */
     uint32_t prefill_tokens;     /* tokens of a pass; 0: 64 */
 
+    /* A CPU whose "stream" is slower (B/s) is proved but not measured. probe_survey() raises it
+     * to an eighth of the fastest CPU found before: a software renderer may take minutes to
+     * compile what no plan will use, and stays usable by name. */
+    double least_cpu_stream;
+
     /* Told what is being done, as a phrase; may be NULL. */
     void (*progress)(void *context, const char *what);
     void *progress_context;

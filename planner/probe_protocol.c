@@ -18,12 +18,12 @@ char *probe_request_text(const struct probe_request *request) {
         json_array_append_new(shapes, json_pack("{s:s, s:I, s:I}", "type",
             tensor_type_info(request->shapes[i].type)->name, "rows", (json_int_t)request->shapes[i].rows,
             "columns", (json_int_t)request->shapes[i].columns));
-    json_t *root = json_pack("{s:b, s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:o}",
+    json_t *root = json_pack("{s:b, s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:f, s:o}",
         "quick", request->quick, "token_bytes", (json_int_t)(request->token_bytes & INT64_MAX),
         "int8", request->numeric == NUMERIC_INT8, "kv_type", kv_type_name(request->kv_type),
         "heads", (json_int_t)request->head_count, "kv_heads", (json_int_t)request->kv_head_count,
         "head_dim", (json_int_t)request->head_dim, "prefill_tokens", (json_int_t)request->prefill_tokens,
-        "shapes", shapes);
+        "least_cpu_stream", request->least_cpu_stream, "shapes", shapes);
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return text;
@@ -50,6 +50,8 @@ bool probe_request_read(const char *text, struct probe_request *request, struct 
     if (!root)
         return false;
     const json_t *shapes = json_object_get(root, "shapes");
+    const json_t *least = json_object_get(root, "least_cpu_stream");
+    request->least_cpu_stream = json_is_number(least) ? json_number_value(least) : 0;
     bool fine = json_get_bool(root, "quick", "request", &request->quick, err) &&
                 json_get_u64(root, "token_bytes", "request", &request->token_bytes, err) &&
                 json_get_bool(root, "int8", "request", &is_int8, err) &&

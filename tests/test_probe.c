@@ -266,6 +266,26 @@ static void a_working_device_is_measured(void **state) {
     assert_nothing_is_left();
 }
 
+static void a_hopelessly_slow_processor_is_proved_but_not_measured(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct device_list devices;
+    struct probe_results results;
+    if (!pocl[0])
+        SKIP_BECAUSE("no PoCL driver here");
+    setenv("POCL_DEVICES", "pthread", 1);
+    use_drivers(only_pocl);
+    struct probe_request request = { .shape_count = 4, .least_cpu_stream = 1e15 };
+    memcpy(request.shapes, small_shapes, sizeof small_shapes);
+    ASSERT_OK(probe_survey(&request, &devices, &results, &err), err);
+    assert_int_equal(devices.count, 1);
+    assert_true(devices.devices[0].usable);
+    assert_int_equal(results.devices[0].count, 1);
+    assert_non_null(value_of(&results, 0, "stream", ""));
+    device_list_release(&devices);
+    probe_results_release(&results);
+}
+
 static char progress[4096];
 
 static void note(void *context, const char *what) {
@@ -476,6 +496,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(an_interrupt_ends_a_survey_at_once),
         cmocka_unit_test(children_die_with_a_killed_parent),
         cmocka_unit_test(a_working_device_is_measured),
+        cmocka_unit_test(a_hopelessly_slow_processor_is_proved_but_not_measured),
         cmocka_unit_test(equal_devices_get_ordinals_and_progress_is_told),
         cmocka_unit_test(a_device_that_fails_is_marked_and_the_next_one_tried),
         cmocka_unit_test(a_crash_or_a_hang_over_one_device_is_its_own),
