@@ -58,8 +58,10 @@ static void describe_model(const struct model *model, enum kv_type kv_type, stru
 /* ---- what the store remembers ---- */
 
 static bool working_set_serves(uint64_t measured, uint64_t wanted) {
-    double ratio = (double)measured / (double)(wanted ? wanted : 1);
-    return !measured || (ratio > 0.25 && ratio < 4) || (measured >= BEYOND_CACHES && wanted >= BEYOND_CACHES) ||
+    if (!measured || !wanted)
+        return true;
+    double ratio = (double)measured / (double)wanted;
+    return (ratio > 0.25 && ratio < 4) || (measured >= BEYOND_CACHES && wanted >= BEYOND_CACHES) ||
            (measured <= WITHIN_CACHES && wanted <= WITHIN_CACHES);
 }
 
@@ -92,7 +94,8 @@ static bool add_remembered(struct plan_store *store, const struct device *device
         return false;
     struct probe_value *grown = realloc(measured->values, ((size_t)measured->count + count + 1) * sizeof *grown);
     if (grown) {
-        memcpy(grown + measured->count, values, count * sizeof *grown);
+        if (count)
+            memcpy(grown + measured->count, values, count * sizeof *grown);
         measured->values = grown;
         measured->count += count;
     }

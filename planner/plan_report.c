@@ -127,6 +127,8 @@ static void fill_row(const struct plan *plan, int32_t index, double token_second
         snprintf(row->cells[0], sizeof row->cells[0], "host");
         snprintf(row->cells[1], sizeof row->cells[1], "%s", units.bytes);
         set_size(row->cells[2], host_bytes(plan));
+        if (!host_bytes(plan))   /* the rows are the head's, which counts them */
+            snprintf(row->cells[2], sizeof row->cells[2], "tied");
         text_release(&units);
         return;
     }
