@@ -75,6 +75,14 @@ void device_rates_apply(struct device_rates *rates, const struct probe_value *va
     if (apply_formats(rates->decode_bytes_per_s, values, count, "decode", working_set_bytes)) {
         rates->measured = true;
         rates->kv_bytes_per_s = rates->decode_bytes_per_s[TENSOR_F16];
+    } else {
+        /* No kernel of ours reads faster than the plainest one. */
+        double stream = measured_value(values, count, "stream", NULL, 0);
+        for (unsigned t = 0; stream > 0 && t < TENSOR_TYPE_COUNT; t++)
+            if (stream < rates->decode_bytes_per_s[t])
+                rates->decode_bytes_per_s[t] = stream;
+        if (stream > 0 && stream < rates->kv_bytes_per_s)
+            rates->kv_bytes_per_s = stream;
     }
     if (apply_formats(rates->prefill_ops_per_s, values, count, "prefill", working_set_bytes))
         rates->attention_ops_per_s = rates->prefill_ops_per_s[TENSOR_F16];

@@ -39,7 +39,8 @@ void device_rates_assume(struct device_rates *rates, const struct device *device
 /* Replace what was measured: `what` is "decode" (B/s), "prefill" (op/s), each by weight
  * format, "kv" (B/s), "attention" (op/s), "launch" (s), "hop" (s), "copy" (B/s). Of several
  * working sets the one nearest to `working_set_bytes` counts. A weight format that
- * was not measured gets the rates of the slowest that was. */
+ * was not measured gets the rates of the slowest that was; where none was, "stream"
+ * (B/s) is a ceiling of decoding. */
 void device_rates_apply(struct device_rates *rates, const struct probe_value *values, uint32_t count,
                         uint64_t working_set_bytes);
 

@@ -165,9 +165,14 @@ static bool look_at_devices(const struct machine_request *request, struct machin
         if (!survey(request, &quick, machine, results, err) ||
             !recall(request->store, &machine->devices, results, err))
             return false;
-        for (uint32_t i = 0; i < machine->devices.count && request->model; i++)
-            measure = measure || (machine->devices.devices[i].usable && i < results->count &&
+        /* The slower one of two devices on one silicon is not worth the time: its
+         * plain reading speed says enough. */
+        probe_mark_aliases(&machine->devices, results);
+        for (uint32_t i = 0; i < machine->devices.count && request->model; i++) {
+            const struct device *device = &machine->devices.devices[i];
+            measure = measure || (device->usable && !device->alias_of[0] && i < results->count &&
                                   !knows_all(&results->devices[i], &wanted));
+        }
     }
     if (measure) {
         if (!survey(request, &wanted, machine, results, err) ||

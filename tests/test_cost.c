@@ -153,6 +153,10 @@ static void measured_rates_replace_typical_ones(void **state) {
         { "decode", "f32", 1u << 30, (double)NAN, "B/s" }, { "decode", "bf16", 1u << 30, -1, "B/s" },
         { "launch", "", 0, 3e-6, "s" },                  { "hop", "", 0, 20e-6, "s" },
     };
+    const struct probe_value stream = { "stream", "", 4u << 20, 1e6, "B/s" };
+    device_rates_apply(&rates, &stream, 1, 800u << 20);
+    assert_false(rates.measured);
+    ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q4_0], 1e6);
     device_rates_apply(&rates, values, sizeof values / sizeof *values, 800u << 20);
     assert_true(rates.measured);
     ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q4_0], 30e9);
