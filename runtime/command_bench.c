@@ -1,0 +1,157 @@
+/* Measure prefill and decode. Timed: the passes over the devices, logits back on
+ * the host included. Not timed: loading, tokenization, sampling, printing. */
+#include "common/json.h"
+#include "runtime/commands.h"
+#include "runtime/loaded_model.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_REPEATS 1000u
+
+struct bench_test {
+    char name[32];         /* "pp512", "tg128", with "@d1024" at a depth */
+    uint32_t tokens;
+    double mean, deviation;/* tokens/s */
+};
+
+struct bench {
+    const struct run_options *options;
+    struct loaded_model *loaded;
+    struct session *session;
+    int32_t *tokens;       /* room for depth + the larger test */
+    float *logits;
+};
+
+/* A fixed sequence of ordinary ids: speed does not depend on their values. */
+static void fill_tokens(int32_t *tokens, uint32_t count, uint32_t vocab) {
+    uint32_t state = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        state = state * 1664525u + 1013904223u;
+        tokens[i] = (int32_t)((state >> 8) % vocab);
+    }
+}
+
+/* One repetition, in seconds; the session is left at the depth. */
+static bool measure(struct bench *bench, bool is_prefill, uint32_t count, double *seconds,
+                    struct error *err) {
+    uint32_t depth = bench->options->bench_depth;
+    double started = seconds_now();
+    bool ok = true;
+    if (is_prefill)
+        ok = session_append(bench->session, bench->tokens + depth, count, bench->logits, err);
+    for (uint32_t i = 0; ok && !is_prefill && i < count; i++)
+        ok = session_append(bench->session, bench->tokens + depth + i, 1, bench->logits, err);
+    *seconds = seconds_now() - started;
+    return ok && session_truncate(bench->session, depth, err);
+}
+
+static bool run_test(struct bench *bench, bool is_prefill, uint32_t count, struct bench_test *test,
+                     struct error *err) {
+    const struct run_options *options = bench->options;
+    double rates[MOST_REPEATS], sum = 0, squares = 0, total = 0, seconds;
+    test->tokens = count;
+    snprintf(test->name, sizeof test->name, "%s%u", is_prefill ? "pp" : "tg", count);
+    if (options->bench_depth)
+        snprintf(test->name + strlen(test->name), sizeof test->name - strlen(test->name), "@d%u",
+                 options->bench_depth);
+    /* One unmeasured pass: first launches specialise kernels, pages are touched. */
+    uint32_t warm = is_prefill ? count : count < 4 ? count : 4;
+    if (!measure(bench, is_prefill, warm, &seconds, err))
+        return false;
+    for (uint32_t i = 0; i < options->bench_repeats; i++) {
+        if (!measure(bench, is_prefill, count, &seconds, err))
+            return false;
+        rates[i] = count / seconds;
+        sum += rates[i];
+        total += seconds;
+    }
+    test->mean = sum / options->bench_repeats;
+    for (uint32_t i = 0; i < options->bench_repeats; i++)
+        squares += (rates[i] - test->mean) * (rates[i] - test->mean);
+    test->deviation = options->bench_repeats > 1 ? sqrt(squares / (options->bench_repeats - 1)) : 0;
+
+    struct run_record run = { .kind = "bench", .load_s = bench->loaded->load_seconds };
+    *(is_prefill ? &run.prompt_tokens : &run.new_tokens) = count * options->bench_repeats;
+    *(is_prefill ? &run.prefill_s : &run.decode_s) = total;
+    snprintf(run.finish_reason, sizeof run.finish_reason, "length");
+    snprintf(run.settings, sizeof run.settings, "%s, %u repetitions", test->name, options->bench_repeats);
+    loaded_model_record(bench->loaded, &run);
+    return plan_store_add_run(bench->loaded->store, &run, err);
+}
+
+static bool print_tests(const struct bench *bench, const struct bench_test *tests, uint32_t count,
+                        struct error *err) {
+    const struct run_options *options = bench->options;
+    const char *format = options->bench_format, *model = bench->loaded->model->name;
+    if (strcmp(format, "json") == 0) {
+        json_t *list = json_array();
+        for (uint32_t i = 0; i < count; i++)
+            json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:i}", "test", tests[i].name,
+                "tokens_per_s", tests[i].mean, "stddev", tests[i].deviation,
+                "runs", (int)options->bench_repeats));
+        json_dumpf(list, stdout, JSON_COMPACT);
+        putchar('\n');
+        json_decref(list);
+    } else if (strcmp(format, "csv") == 0) {
+        printf("model,plan,test,tokens_per_s,stddev,runs\n");
+        for (uint32_t i = 0; i < count; i++)
+            printf("%s,%" PRId64 ",%s,%.2f,%.2f,%u\n", model, bench->loaded->plan->id, tests[i].name,
+                   tests[i].mean, tests[i].deviation, options->bench_repeats);
+    } else {
+        printf("| model | plan | test | tok/s |\n|---|--:|---|--:|\n");
+        for (uint32_t i = 0; i < count; i++)
+            printf("| %s | %" PRId64 " | %s | %.2f ± %.2f |\n", model, bench->loaded->plan->id,
+                   tests[i].name, tests[i].mean, tests[i].deviation);
+    }
+    return finish_output(err);
+}
+
+static bool prepare(struct bench *bench, uint32_t longest, struct error *err) {
+    const struct run_options *options = bench->options;
+    uint32_t vocab = bench->loaded->model->vocab_size, room = engine_context(bench->loaded->engine);
+    if (options->bench_repeats > MOST_REPEATS)
+        return error_set(err, ERROR_USAGE, "-r takes at most %u repetitions, not %u", MOST_REPEATS,
+                         options->bench_repeats);
+    if (!longest)
+        return error_set(err, ERROR_USAGE, "nothing to measure: give -p or -n above 0");
+    if ((uint64_t)longest + options->bench_depth > room)
+        return error_set(err, ERROR_USAGE,
+                         "the bench needs a context of %" PRIu64 " tokens and the plan has %u; "
+                         "plan again with --ctx", (uint64_t)longest + options->bench_depth, room);
+    bench->tokens = malloc(((size_t)longest + options->bench_depth) * sizeof *bench->tokens);
+    bench->logits = malloc(vocab * sizeof *bench->logits);
+    if (!bench->tokens || !bench->logits)
+        return error_set(err, ERROR_FAILED, "cannot bench: out of memory");
+    fill_tokens(bench->tokens, longest + options->bench_depth, vocab);
+    bench->session = session_new(bench->loaded->engine, 0,
+                                 loaded_model_rope(bench->loaded, options), err);
+    return bench->session
+           && (!options->bench_depth
+               || session_append(bench->session, bench->tokens, options->bench_depth, NULL, err));
+}
+
+bool command_bench(const struct run_options *options, struct error *err) {
+    struct loaded_model loaded;
+    struct load_request request = { 0 };
+    struct bench bench = { .options = options, .loaded = &loaded };
+    struct bench_test tests[2];
+    uint32_t count = 0, prompt = options->bench_prompt, decode = options->bench_new;
+    bool ok = loaded_model_open(&loaded, options, &request, err)
+              && prepare(&bench, prompt > decode ? prompt : decode, err);
+    if (ok && prompt)
+        ok = run_test(&bench, true, prompt, &tests[count++], err);
+    if (ok && decode)
+        ok = run_test(&bench, false, decode, &tests[count++], err);
+    ok = ok && print_tests(&bench, tests, count, err);
+    if (ok && options->verbose)
+        loaded_model_report(&loaded);
+    session_free(bench.session);
+    free(bench.tokens);
+    free(bench.logits);
+    loaded_model_close(&loaded);
+    return ok;
+}

@@ -1,0 +1,157 @@
+/* The commands that need no device: tokenize and template. */
+#include "common/json.h"
+#include "runtime/chat_template.h"
+#include "runtime/commands.h"
+#include "runtime/prompt.h"
+
+#include "common/file_map.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MESSAGES_LIMIT ((size_t)64 << 20)
+#define TEMPLATE_LIMIT ((size_t)1 << 20)
+
+/* As a JSON string; bytes that are no UTF-8 become U+FFFD. */
+static json_t *json_text(const char *bytes, size_t size) {
+    json_t *string = json_stringn(bytes, size);
+    return string ? string : json_string("\xef\xbf\xbd");
+}
+
+static bool print_tokens(const struct tokenizer *tokenizer, const int32_t *ids, uint32_t count,
+                         bool as_json, struct error *err) {
+    if (as_json) {
+        json_t *id_list = json_array(), *pieces = json_array();
+        for (uint32_t i = 0; i < count; i++) {
+            const char *piece = tokenizer_piece(tokenizer, ids[i]);
+            json_array_append_new(id_list, json_integer(ids[i]));
+            json_array_append_new(pieces, json_text(piece ? piece : "", piece ? strlen(piece) : 0));
+        }
+        json_t *object = json_pack("{s:o, s:o}", "ids", id_list, "pieces", pieces);
+        if (!object)
+            return error_set(err, ERROR_FAILED, "cannot print the tokens: out of memory");
+        json_dumpf(object, stdout, JSON_COMPACT);
+        json_decref(object);
+    } else {
+        for (uint32_t i = 0; i < count; i++)
+            printf("%s%d", i ? "," : "", ids[i]);
+    }
+    putchar('\n');
+    return true;
+}
+
+static bool print_decoded(const struct tokenizer *tokenizer, const struct run_options *options,
+                          struct error *err) {
+    int32_t *ids;
+    uint32_t count;
+    struct text text;
+    text_init(&text);
+    if (!parse_ids("--decode", options->decode_ids, &ids, &count, err))
+        return false;
+    bool ok = tokenizer_decode(tokenizer, ids, count, options->no_special, &text, err);
+    if (ok && options->json) {
+        json_t *object = json_pack("{s:o}", "text", json_text(text.bytes, text.length));
+        json_dumpf(object, stdout, JSON_COMPACT);
+        json_decref(object);
+        putchar('\n');
+    } else if (ok) {
+        fwrite(text.bytes, 1, text.length, stdout);
+        putchar('\n');
+    }
+    free(ids);
+    text_release(&text);
+    return ok;
+}
+
+bool command_tokenize(const struct run_options *options, struct error *err) {
+    struct model_source source = { 0 };
+    struct tokenizer *tokenizer = NULL;
+    struct text text;
+    int32_t *ids = NULL;
+    uint32_t count = 0;
+    text_init(&text);
+    bool ok = model_source_resolve(&source, options->model, err);
+    if (ok)
+        tokenizer = tokenizer_open(&source, err);
+    ok = tokenizer != NULL;
+    if (ok && options->decode_ids) {
+        ok = print_decoded(tokenizer, options, err);
+    } else if (ok) {
+        if (options->text)
+            text_append(&text, options->text);
+        else
+            ok = prompt_read_file(options->file ? options->file : "-", &text, err);
+        ok = ok && tokenizer_encode(tokenizer, text.bytes, text.length,
+                                    options->no_special ? TOKENIZE_SPLIT_SPECIAL : TOKENIZE_DEFAULT,
+                                    &ids, &count, err)
+             && print_tokens(tokenizer, ids, count, options->json, err);
+    }
+    free(ids);
+    text_release(&text);
+    tokenizer_close(tokenizer);
+    model_source_release(&source);
+    return ok && finish_output(err);
+}
+
+/* Borrow roles and contents from the parsed file. */
+static bool read_messages(const json_t *list, const char *path, struct chat_message **messages,
+                          size_t *count, struct error *err) {
+    if (!json_is_array(list))
+        return error_set(err, ERROR_USAGE, "'%s' is not an array of messages {role, content}", path);
+    *count = json_array_size(list);
+    *messages = calloc(*count + 1, sizeof **messages);
+    if (!*messages)
+        return error_set(err, ERROR_FAILED, "cannot read '%s': out of memory", path);
+    for (size_t i = 0; i < *count; i++) {
+        const json_t *message = json_array_get(list, i);
+        const char *role = json_string_value(json_object_get(message, "role"));
+        const char *content = json_string_value(json_object_get(message, "content"));
+        if (!role || !content)
+            return error_set(err, ERROR_USAGE, "message %zu of '%s' lacks a role or a content string",
+                             i + 1, path);
+        (*messages)[i] = (struct chat_message){ role, content };
+    }
+    return true;
+}
+
+bool command_template(const struct run_options *options, struct error *err) {
+    struct model_source source = { 0 };
+    struct tokenizer *tokenizer = NULL;
+    struct chat_message *messages = NULL;
+    struct text prompt;
+    json_t *list = NULL;
+    char *file = NULL;
+    size_t count = 0;
+    text_init(&prompt);
+    bool ok = model_source_resolve(&source, options->model, err)
+              && (tokenizer = tokenizer_open(&source, err))
+              && (list = json_read_file(options->messages, MESSAGES_LIMIT, err))
+              && read_messages(list, options->messages, &messages, &count, err);
+    if (ok) {
+        const char *template_source = tokenizer_chat_template(tokenizer), *name = options->model;
+        if (options->template_name) {
+            name = options->template_name;
+            template_source = chat_template_builtin(name);
+            if (!template_source)
+                template_source = file = file_read_all(name, TEMPLATE_LIMIT, NULL, err);
+            ok = template_source != NULL;
+        } else if (!template_source) {
+            ok = error_set(err, ERROR_FAILED,
+                           "model '%s' has no chat template; name one with --template", name);
+        }
+        struct chat_context context = { .bos_token = tokenizer_bos_text(tokenizer),
+                                        .eos_token = tokenizer_eos_text(tokenizer),
+                                        .add_generation_prompt = !options->no_generation_prompt };
+        ok = ok && chat_template_render(template_source, name, messages, count, &context, &prompt, err);
+        if (ok)
+            fwrite(prompt.bytes, 1, prompt.length, stdout);
+    }
+    free(file);
+    free(messages);
+    json_decref(list);
+    text_release(&prompt);
+    tokenizer_close(tokenizer);
+    model_source_release(&source);
+    return ok && finish_output(err);
+}

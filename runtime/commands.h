@@ -1,0 +1,18 @@
+/* commands: what phirun's subcommands do. Each returns false with the sentence
+ * for main() to print; results go to standard output. */
+#ifndef RUNTIME_COMMANDS_H
+#define RUNTIME_COMMANDS_H
+
+#include "common/error.h"
+#include "runtime/run_options.h"
+
+bool command_generate(const struct run_options *options, struct error *err);
+bool command_bench(const struct run_options *options, struct error *err);
+bool command_tokenize(const struct run_options *options, struct error *err);
+bool command_template(const struct run_options *options, struct error *err);
+bool command_logits(const struct run_options *options, struct error *err);
+
+/* Flush standard output; a full disk or a closed pipe is an error. */
+bool finish_output(struct error *err);
+
+#endif

@@ -1,0 +1,230 @@
+#include "runtime/loaded_model.h"
+
+#include "runtime/plan_check.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static bool hash_tick(void *context, uint64_t done, uint64_t total) {
+    double *next = context, now = seconds_now();
+    if (interrupted_by)
+        return false;
+    if (total && (now >= *next || done == total)) {
+        fprintf(stderr, "\rhashing the model's files: %3d %%%s", (int)(done * 100 / total),
+                done == total ? "\r\033[K" : "");
+        *next = now + 0.1;
+    }
+    return true;
+}
+
+static bool find_hashes(struct loaded_model *loaded, const struct run_options *options,
+                        struct model_hashes *hashes, struct error *err) {
+    struct hash_cache cache = plan_store_hash_cache(loaded->store);
+    if (options->verify)
+        cache.find = NULL;
+    double next = seconds_now() + 0.5;
+    bool ok = model_hash(loaded->model, &cache, isatty(STDERR_FILENO) ? hash_tick : NULL, &next,
+                         hashes, err);
+    if (!ok && interrupted_by)
+        error_set(err, ERROR_INTERRUPTED, "interrupted while hashing");
+    return ok;
+}
+
+/* The model's argument and the options that name another plan, as typed again. */
+static void repair_command(const struct run_options *options, char *text, size_t size) {
+    int used = snprintf(text, size, "phiplan %s", options->model);
+    if (strcmp(options->plan_name, "default") && used > 0 && (size_t)used < size)
+        used += snprintf(text + used, size - (size_t)used, " --name %s", options->plan_name);
+    if (options->db && used > 0 && (size_t)used < size)
+        snprintf(text + used, size - (size_t)used, " --db %s", options->db);
+}
+
+/* No plan under these weights: if the same path was planned before, its files
+ * have changed. */
+static bool explain_no_plan(struct loaded_model *loaded, const struct run_options *options,
+                            const struct model_hashes *hashes, struct error *err) {
+    struct plan **plans = NULL;
+    uint32_t count = 0;
+    char command[512];
+    repair_command(options, command, sizeof command);
+    if (!plan_store_list_plans(loaded->store, false, &plans, &count, err))
+        return false;
+    error_set(err, ERROR_NO_PLAN, "no plan '%s' for model '%s' on this machine; run: %s",
+              options->plan_name, options->model, command);
+    for (uint32_t i = 0; i < count; i++)
+        if (strcmp(plans[i]->model_path, loaded->source.path) == 0
+            && strcmp(plans[i]->name, options->plan_name) == 0) {
+            error_set(err, ERROR_STALE,
+                      "the files of model '%s' changed since plan %" PRId64
+                      ": weights hash was '%.12s...' and is '%.12s...'; run: %s", options->model,
+                      plans[i]->id, plans[i]->weights_hash, hashes->weights, command);
+            break;
+        }
+    plan_store_free_plans(plans, count);
+    return false;
+}
+
+/* Show the loader just the plans' drivers: enumerating others costs time and may crash. */
+static bool choose_icds(struct plan *const *plans, uint32_t count, struct error *err) {
+    const char *paths[64];
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t j = 0; j < plans[i]->device_count; j++) {
+            const char *icd = plans[i]->devices[j].device.icd;
+            bool known = !plan_uses_device(plans[i], j) || !icd[0] || access(icd, R_OK) != 0;
+            for (uint32_t k = 0; k < used && !known; k++)
+                known = strcmp(paths[k], icd) == 0;
+            if (!known && used < 64)
+                paths[used++] = icd;
+        }
+    return opencl_choose_icds(paths, used, err);
+}
+
+static bool find_plan(struct loaded_model *loaded, const struct run_options *options,
+                      struct error *err) {
+    struct model_hashes hashes;
+    struct plan **plans = NULL;
+    uint32_t count = 0, chosen = 0;
+    struct opencl_devices present = { 0 };
+    bool ok = false;
+    if (!find_hashes(loaded, options, &hashes, err)
+        || !plan_store_find_plans(loaded->store, hashes.weights, options->plan_name, &plans, &count,
+                                  err))
+        return false;
+    if (!count) {
+        explain_no_plan(loaded, options, &hashes, err);
+        goto cleanup;
+    }
+    if (!choose_icds(plans, count, err) || !opencl_enumerate(&present, NULL, err))
+        goto cleanup;
+    while (chosen < count && !plan_devices_present(plans[chosen], &present))
+        chosen++;
+    if (chosen == count)
+        chosen = 0;   /* none fits: say what the newest one misses */
+    ok = plan_check(plans[chosen], &present, err) && plan_validate(plans[chosen], err);
+    if (!ok) {
+        char command[512];
+        repair_command(options, command, sizeof command);
+        char cause[sizeof err->text];
+        memcpy(cause, err->text, sizeof cause);
+        error_set(err, err->kind == ERROR_STALE ? ERROR_STALE : ERROR_FAILED,
+                  "plan %" PRId64 " no longer fits: %s; run: %s", plans[chosen]->id, cause, command);
+        goto cleanup;
+    }
+    loaded->plan = plans[chosen];
+    plans[chosen] = plans[--count];
+cleanup:
+    opencl_devices_release(&present);
+    plan_store_free_plans(plans, count);
+    return ok;
+}
+
+static bool open_store(struct loaded_model *loaded, const struct run_options *options,
+                       struct error *err) {
+    char *path = options->db ? strdup(options->db) : plan_store_default_path(err);
+    if (!path)
+        return options->db ? error_set(err, ERROR_FAILED, "cannot open the store: out of memory") : false;
+    loaded->store = plan_store_open(path, STORE_EXISTING, err);
+    free(path);
+    if (!loaded->store && err->kind == ERROR_NO_PLAN) {
+        char command[512];
+        repair_command(options, command, sizeof command);
+        error_set(err, ERROR_NO_PLAN, "no plan for model '%s' yet; run: %s", options->model, command);
+    }
+    if (loaded->store && plan_store_is_read_only(loaded->store))
+        fprintf(stderr, "phirun: the store is read-only: this run is not recorded\n");
+    return loaded->store != NULL;
+}
+
+bool loaded_model_open(struct loaded_model *loaded, const struct run_options *options,
+                       const struct load_request *request, struct error *err) {
+    double started = seconds_now();
+    *loaded = (struct loaded_model){ 0 };
+    if (!model_source_resolve(&loaded->source, options->model, err))
+        return false;
+    if (loaded->source.from_hub)
+        fprintf(stderr, "phirun: %s is %s\n", options->model, loaded->source.path);
+    loaded->model = model_open(&loaded->source, NULL, err);
+    if (!loaded->model || !open_store(loaded, options, err) || !find_plan(loaded, options, err))
+        return false;
+    if (request->needs_tokenizer || request->wants_tokenizer) {
+        struct error no_tokenizer = { 0 };
+        loaded->tokenizer = tokenizer_open(&loaded->source, &no_tokenizer);
+        if (!loaded->tokenizer && request->needs_tokenizer) {
+            *err = no_tokenizer;
+            return false;
+        }
+        if (!loaded->tokenizer)
+            fprintf(stderr, "phirun: no text will be shown: %s\n", no_tokenizer.text);
+    }
+    struct engine_options engine_options = { .exact = options->exact,
+                                             .logit_rows = request->logit_rows,
+                                             .interrupted = &interrupted_by };
+    loaded->engine = engine_open(loaded->model, loaded->plan, &engine_options, err);
+    loaded->load_seconds = seconds_now() - started;
+    return loaded->engine != NULL;
+}
+
+void loaded_model_close(struct loaded_model *loaded) {
+    engine_close(loaded->engine);
+    tokenizer_close(loaded->tokenizer);
+    plan_free(loaded->plan);
+    plan_store_close(loaded->store);
+    model_close(loaded->model);
+    model_source_release(&loaded->source);
+    opencl_shutdown();
+    *loaded = (struct loaded_model){ 0 };
+}
+
+enum rope_policy loaded_model_rope(const struct loaded_model *loaded,
+                                   const struct run_options *options) {
+    enum rope_policy policy = ROPE_AUTO;
+    if (options->has_rope)
+        return options->rope;
+    rope_policy_from_name(loaded->plan->request.rope, &policy);
+    return policy;
+}
+
+#define REPORT_CAPACITY (PLAN_MAX_DEVICES + 1)
+
+void loaded_model_report(const struct loaded_model *loaded) {
+    struct engine_device_report reports[REPORT_CAPACITY];
+    uint32_t count = engine_report(loaded->engine, reports, REPORT_CAPACITY);
+    fprintf(stderr, "%-8s %15s %15s %15s %9s %9s %9s\n", "device", "bytes planned", "bytes loaded",
+            "allocated", "load s", "prefill s", "decode s");
+    for (uint32_t i = 0; i < count; i++)
+        fprintf(stderr, "%-8s %15" PRIu64 " %15" PRIu64 " %15" PRIu64 " %9.3f %9.3f %9.3f\n",
+                reports[i].device, reports[i].bytes_planned, reports[i].bytes_loaded,
+                reports[i].bytes_allocated, reports[i].load_seconds, reports[i].prefill_seconds,
+                reports[i].decode_seconds);
+}
+
+void loaded_model_record(const struct loaded_model *loaded, struct run_record *run) {
+    struct engine_device_report reports[REPORT_CAPACITY];
+    uint32_t count = engine_report(loaded->engine, reports, REPORT_CAPACITY);
+    run->plan = loaded->plan->id;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct { const char *phase; double seconds; uint64_t bytes; } phases[] = {
+            { "load", reports[i].load_seconds, reports[i].bytes_loaded },
+            { "prefill", reports[i].prefill_seconds, 0 },
+            { "decode", reports[i].decode_seconds, 0 },
+        };
+        for (size_t j = 0; j < 3; j++) {
+            struct run_device_record *row = &run->devices[run->device_count++];
+            snprintf(row->device, sizeof row->device, "%s", reports[i].device);
+            snprintf(row->phase, sizeof row->phase, "%s", phases[j].phase);
+            row->seconds = phases[j].seconds;
+            row->bytes = phases[j].bytes;
+        }
+    }
+}

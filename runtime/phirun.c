@@ -1,0 +1,59 @@
+/* phirun: generate text with a plan that phiplan made. It decides no placement. */
+#include "runtime/commands.h"
+#include "runtime/loaded_model.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+volatile sig_atomic_t interrupted_by;
+
+/* The first signal asks for a clean end; a second one of any kind ends at once. */
+static void on_signal(int number) {
+    if (interrupted_by)
+        _exit(128 + number);
+    interrupted_by = number;
+}
+
+static void catch_signals(void) {
+    struct sigaction action = { .sa_handler = on_signal };
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    /* A closed pipe shows as a write error, which ends the run cleanly. */
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &action, NULL);
+}
+
+bool finish_output(struct error *err) {
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return true;
+    return error_set(err, ERROR_FAILED, "cannot write to standard output: %s", strerror(errno));
+}
+
+int main(int argc, char **argv) {
+    static bool (*const commands[])(const struct run_options *, struct error *) = {
+        [COMMAND_GENERATE] = command_generate, [COMMAND_BENCH] = command_bench,
+        [COMMAND_TOKENIZE] = command_tokenize, [COMMAND_TEMPLATE] = command_template,
+        [COMMAND_LOGITS] = command_logits,
+    };
+    struct run_options options;
+    struct error err = { 0 };
+    catch_signals();
+    bool ok = run_options_parse(&options, argc, argv, &err);
+    if (ok && options.help) {
+        run_options_help(options.command, options.command == COMMAND_GENERATE);
+        ok = finish_output(&err);
+    } else if (ok && options.version) {
+        puts("phirun 0.1");
+        ok = finish_output(&err);
+    } else if (ok) {
+        ok = commands[options.command](&options, &err);
+    }
+    if (interrupted_by)
+        return 128 + interrupted_by;
+    if (!ok)
+        fprintf(stderr, "phirun: %s\n", err.text);
+    return ok ? 0 : error_exit_code(err.kind);
+}

@@ -1,0 +1,138 @@
+#include "runtime/prompt.h"
+
+#include "common/file_map.h"
+#include "runtime/chat_template.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEMPLATE_LIMIT ((size_t)1 << 20)
+
+bool prompt_read_file(const char *path, struct text *text, struct error *err) {
+    bool is_stdin = strcmp(path, "-") == 0;
+    FILE *file = is_stdin ? stdin : fopen(path, "rb");
+    if (!file)
+        return error_set(err, ERROR_FAILED, "cannot read '%s': %s", path, strerror(errno));
+    char block[65536];
+    size_t count;
+    while ((count = fread(block, 1, sizeof block, file)) > 0)
+        text_append_bytes(text, block, count);
+    bool failed = ferror(file);
+    int cause = errno;
+    if (!is_stdin)
+        fclose(file);
+    if (failed)
+        return error_set(err, ERROR_FAILED, "cannot read '%s': %s", path, strerror(cause));
+    return !text->failed || error_set(err, ERROR_FAILED, "cannot read '%s': it is too large", path);
+}
+
+/* A file with {prompt} or {command} in it: the prompt takes that place. */
+static bool fill_placeholder(const char *file, const char *form, const struct text *typed,
+                             struct text *out, struct error *err) {
+    static const char *const places[] = { "{prompt}", "{command}" };
+    for (size_t i = 0; i < 2; i++) {
+        const char *at = strstr(form, places[i]);
+        if (!at)
+            continue;
+        text_append_bytes(out, form, (size_t)(at - form));
+        text_append_bytes(out, typed->bytes, typed->length);
+        text_append(out, at + strlen(places[i]));
+        return true;
+    }
+    return error_set(err, ERROR_USAGE,
+                     "template file '%s' holds neither {{, {%% nor {prompt}; put {prompt} where "
+                     "the prompt belongs", file);
+}
+
+static bool render(const char *source, const char *name, const struct run_options *options,
+                   const struct tokenizer *tokenizer, const struct text *typed, struct text *out,
+                   struct error *err) {
+    struct chat_message messages[2];
+    size_t count = 0;
+    if (strlen(typed->bytes) != typed->length)
+        return error_set(err, ERROR_USAGE,
+                         "the prompt holds a NUL byte, which a chat template cannot take; use --raw");
+    if (options->system)
+        messages[count++] = (struct chat_message){ "system", options->system };
+    messages[count++] = (struct chat_message){ "user", typed->bytes };
+    struct chat_context context = { .bos_token = tokenizer_bos_text(tokenizer),
+                                    .eos_token = tokenizer_eos_text(tokenizer),
+                                    .add_generation_prompt = true };
+    return chat_template_render(source, name, messages, count, &context, out, err);
+}
+
+/* Sets *raw where the result is to be tokenized as ordinary text with BOS. */
+static bool apply_template(const struct run_options *options, const struct tokenizer *tokenizer,
+                           const char *model_name, const struct text *typed, struct text *out,
+                           bool *raw, struct error *err) {
+    *raw = options->raw;
+    if (options->raw) {
+        text_append_bytes(out, typed->bytes, typed->length);
+        return true;
+    }
+    if (options->template_name) {
+        const char *builtin = chat_template_builtin(options->template_name);
+        if (builtin)
+            return render(builtin, options->template_name, options, tokenizer, typed, out, err);
+        char *form = file_read_all(options->template_name, TEMPLATE_LIMIT, NULL, err);
+        if (!form)
+            return error_prefix(err, "--template takes phi3, chatml, llama2 or a file");
+        bool is_chat = strstr(form, "{{") || strstr(form, "{%");
+        *raw = !is_chat;
+        bool ok = is_chat ? render(form, options->template_name, options, tokenizer, typed, out, err)
+                          : fill_placeholder(options->template_name, form, typed, out, err);
+        free(form);
+        return ok;
+    }
+    const char *source = tokenizer_chat_template(tokenizer);
+    if (source)
+        return render(source, model_name, options, tokenizer, typed, out, err);
+    if (options->system)
+        return error_set(err, ERROR_USAGE,
+                         "model '%s' has no chat template for --system; name one with --template",
+                         model_name);
+    fprintf(stderr, "phirun: model '%s' has no chat template: the prompt is taken as it is\n", model_name);
+    *raw = true;
+    text_append_bytes(out, typed->bytes, typed->length);
+    return true;
+}
+
+bool prompt_make(struct prompt *prompt, const struct run_options *options,
+                 const struct tokenizer *tokenizer, const char *model_name, uint32_t vocab,
+                 struct error *err) {
+    *prompt = (struct prompt){ 0 };
+    text_init(&prompt->text);
+    struct text typed;
+    text_init(&typed);
+    bool raw = false, ok;
+    if (options->ids) {
+        ok = parse_ids("--ids", options->ids, &prompt->ids, &prompt->count, err);
+    } else {
+        if (options->text)
+            text_append(&typed, options->text);
+        ok = (options->text || prompt_read_file(options->file ? options->file : "-", &typed, err))
+             && apply_template(options, tokenizer, model_name, &typed, &prompt->text, &raw, err);
+        if (ok && prompt->text.failed)
+            ok = error_set(err, ERROR_FAILED, "cannot make the prompt: out of memory");
+        ok = ok && tokenizer_encode(tokenizer, prompt->text.bytes, prompt->text.length,
+                                    raw ? TOKENIZE_ADD_SPECIAL : TOKENIZE_DEFAULT, &prompt->ids,
+                                    &prompt->count, err);
+    }
+    text_release(&typed);
+    if (ok && !prompt->count)
+        return error_set(err, ERROR_USAGE, "the prompt is empty; give text with -p, -f or on standard input");
+    for (uint32_t i = 0; ok && i < prompt->count; i++)
+        if ((uint32_t)prompt->ids[i] >= vocab)
+            return error_set(err, ERROR_USAGE, "token id %d is outside the vocabulary of %u of model '%s'",
+                             prompt->ids[i], vocab, model_name);
+    return ok;
+}
+
+void prompt_release(struct prompt *prompt) {
+    text_release(&prompt->text);
+    free(prompt->ids);
+    *prompt = (struct prompt){ 0 };
+    text_init(&prompt->text);
+}

@@ -1,0 +1,66 @@
+/* run_options: phirun's command line as data. */
+#ifndef RUNTIME_RUN_OPTIONS_H
+#define RUNTIME_RUN_OPTIONS_H
+
+#include "common/error.h"
+#include "runtime/sampler.h"
+#include "runtime/session.h"
+
+#include <stdint.h>
+
+enum run_command {
+    COMMAND_GENERATE, COMMAND_BENCH, COMMAND_TOKENIZE, COMMAND_TEMPLATE, COMMAND_LOGITS
+};
+
+/* Which sampling settings were typed: what was not comes from the model's
+ * generation_config.json, then from the defaults. */
+enum sampling_given {
+    GIVEN_TEMPERATURE = 1, GIVEN_TOP_K = 2, GIVEN_TOP_P = 4, GIVEN_MIN_P = 8,
+    GIVEN_PENALTY = 16, GIVEN_SEED = 32, GIVEN_GREEDY = 64
+};
+
+struct run_options {
+    enum run_command command;
+    bool help, version;
+    const char *model;             /* all strings are borrowed from argv; NULL: not given */
+    const char *plan_name;         /* "default" */
+    const char *db;
+    bool exact, verbose, json, verify;
+
+    const char *text;              /* -p, or tokenize's TEXT */
+    const char *file;              /* -f; "-" is standard input */
+    const char *ids;               /* --ids, as typed */
+    const char *system;
+    const char *template_name;     /* --template: built-in name or file */
+    bool raw, full_text;
+
+    bool has_new_tokens;
+    uint32_t new_tokens;           /* -n */
+    struct sampler_settings sampling;
+    unsigned given;                /* of enum sampling_given */
+    bool ignore_eos;
+    const char *eos;               /* --eos IDS */
+    bool has_rope;
+    enum rope_policy rope;
+
+    const char *decode_ids;        /* tokenize --decode */
+    bool no_special;
+    const char *messages;          /* template --messages FILE */
+    bool no_generation_prompt;
+    const char *out;               /* logits --out FILE */
+    bool last_only;
+
+    uint32_t bench_prompt, bench_new, bench_depth, bench_repeats;
+    const char *bench_format;      /* "md", "json", "csv" */
+};
+
+/* False with ERROR_USAGE. --help and --version anywhere win over mistakes. */
+bool run_options_parse(struct run_options *options, int argc, char **argv, struct error *err);
+void run_options_help(enum run_command command, bool all);   /* to stdout */
+
+/* "1,2,3" (white space allowed) as ids; the caller frees *ids. `what` names the
+ * option in the sentence. */
+bool parse_ids(const char *what, const char *text, int32_t **ids, uint32_t *count,
+               struct error *err);
+
+#endif
