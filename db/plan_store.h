@@ -72,7 +72,9 @@ bool plan_store_probes(struct plan_store *store, const struct device *device,
 bool plan_store_save_plan(struct plan_store *store, int64_t model_row, struct plan *plan,
                           struct error *err);
 
-/* The current plans of a model under `name`, newest first, on any hardware.
+/* The current plans of a model under `name`, newest first, on any hardware, as their
+ * rows are: one that a person broke must not hide the others, so that the caller
+ * checks the one it chooses with plan_validate().
  * *plans: array of *count pointers, owned by the caller (plan_store_free_plans). */
 bool plan_store_find_plans(struct plan_store *store, const char *weights_hash, const char *name,
                            struct plan ***plans, uint32_t *count, struct error *err);

@@ -206,8 +206,7 @@ static struct plan *load(struct plan_store *store, int64_t id, struct error *err
         return NULL;
     }
     if (read_head(store, id, plan, what, &reason) && read_environment(store, plan, what, &reason) &&
-        read_devices(store, plan, what, &reason) && read_shards(store, plan, what, &reason) &&
-        plan_validate(plan, &reason))
+        read_devices(store, plan, what, &reason) && read_shards(store, plan, what, &reason))
         return plan;
     if (reason.kind != ERROR_NO_PLAN)
         blame_damage(store, &reason);
@@ -287,7 +286,8 @@ struct plan *plan_store_load_plan(struct plan_store *store, int64_t id, struct e
     if (!store_execute(store, "BEGIN", what, err))
         return NULL;
     struct plan *plan = load(store, id, err);
-    if (store_end(store, plan != NULL, what, err))
+    bool ok = plan && plan_validate(plan, err);
+    if (store_end(store, ok, what, err) && ok)
         return plan;
     plan_free(plan);
     return NULL;

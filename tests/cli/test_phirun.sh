@@ -99,7 +99,7 @@ expect "a plan over two devices" 0
 true_that "both hold something" test "$(sql "select count(distinct device) from shard where plan = (select max(id) from plan) and device != 'host'")" = 2
 run "$phirun" logits "$model" --ids "$prompt" --out "$work/one" --exact
 expect "two devices compute" 0
-sql "update plan_device set budget_bytes = 1 << 40, max_buffer_bytes = 1 << 30 where plan = (select max(id) from plan)"
+sql "update plan_device set budget_bytes = 1 << 30 where plan = (select max(id) from plan)"
 planned() { sql "select coalesce(sum(weight_bytes), 0) from shard where plan = (select max(id) from plan) and device = '$1'"; }
 sql "update shard set device = 'cpu0' where plan = (select max(id) from plan) and device != 'host'"
 run "$phirun" logits "$model" --ids "$prompt" --out "$work/two" --exact -v
