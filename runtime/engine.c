@@ -225,8 +225,10 @@ uint32_t engine_report(const struct engine *engine, struct engine_device_report 
     uint32_t count = 0;
     if (engine->has_host_embed && count < capacity) {
         struct engine_device_report *report = &reports[count++];
+        /* The rows of a tied table are the head's: planned and counted there. */
+        uint64_t loaded = engine->model->tied_head && !engine->host_bytes_planned ? 0 : engine->table.size;
         *report = (struct engine_device_report){
-            .bytes_planned = engine->host_bytes_planned, .bytes_loaded = engine->table.size,
+            .bytes_planned = engine->host_bytes_planned, .bytes_loaded = loaded,
             .load_seconds = engine->host_load_seconds, .prefill_seconds = engine->host_prefill_seconds,
             .decode_seconds = engine->host_decode_seconds,
         };
