@@ -1,8 +1,8 @@
 #!/bin/sh
-# Make the seeds of fuzz_gguf and fuzz_safetensors again, byte for byte.
+# Make the seeds of the fuzz programs again, byte for byte.
 # usage: sh tests/data/fuzz/make_seeds.sh [FOLDER]
 cd "${1:-$(dirname "$0")}" || exit 1
-mkdir -p fuzz_gguf fuzz_safetensors
+mkdir -p fuzz_gguf fuzz_safetensors fuzz_tokenizer fuzz_chat_template
 
 byte() { printf "\\$(printf %03o $(($1 & 255)))"; }
 u32() { byte "$1"; byte $(($1 >> 8)); byte $(($1 >> 16)); byte $(($1 >> 24)); }
@@ -49,3 +49,58 @@ safetensors() { u64 ${#1}; printf %s "$1"; zeros "$2"; }
 safetensors '{}' 0 > fuzz_safetensors/empty
 safetensors '{"__metadata__":{"format":"pt"},"w":{"dtype":"F16","shape":[4,2],"data_offsets":[0,16]},"b":{"dtype":"BF16","shape":[],"data_offsets":[16,18]}}' 18 > fuzz_safetensors/two
 safetensors '{"i":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},"f":{"dtype":"F32","shape":[1,2,1,1],"data_offsets":[8,16]}}' 16 > fuzz_safetensors/kinds
+
+cat > fuzz_tokenizer/sentencepiece << 'END'
+{"added_tokens":[{"id":0,"content":"<unk>","special":true,"normalized":false},{"id":1,"content":"<s>","special":true,"rstrip":true},{"id":9,"content":"<|end|>","special":true,"rstrip":true,"normalized":false}],
+"normalizer":{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"Replace","pattern":{"String":" "},"content":"▁"}]},"pre_tokenizer":null,
+"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"<s>":{"id":"<s>","ids":[1],"tokens":["<s>"]}}},
+"decoder":{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]},
+"model":{"type":"BPE","unk_token":"<unk>","fuse_unk":true,"byte_fallback":true,"vocab":{"<unk>":0,"<0x0A>":2,"<0xC3>":3,"▁":4,"l":5,"o":6,"ll":7,"lo":8,"llo":10},"merges":[["l","l"],["l","o"],["ll","o"]]}}
+END
+cat > fuzz_tokenizer/byte_level << 'END'
+{"added_tokens":[{"id":9,"content":"</s>","special":true,"lstrip":true,"single_word":true},{"id":10,"content":"world","normalized":true}],"normalizer":{"type":"NFC"},
+"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},{"type":"Split","pattern":{"Regex":"(?i:'s|'ll)| ?\\p{L}+|\\s+(?!\\S)|[^\\s\\p{L}]+"},"behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":true,"use_regex":false}]},
+"post_processor":{"type":"Sequence","processors":[{"type":"ByteLevel"}]},"decoder":{"type":"ByteLevel"},
+"model":{"ignore_merges":true,"vocab":{"Ġ":0,"l":1,"ll":2,"Ã":3,"©":4,"Ċ":5,"1":6,"lll":7},"merges":["l l","ll l"]}}
+END
+cat > fuzz_tokenizer/stages << 'END'
+{"added_tokens":[],"normalizer":{"type":"Sequence","normalizers":[{"type":"NFKD"},{"type":"Strip"},{"type":"Replace","pattern":{"Regex":" {2,}"},"content":"_"}]},
+"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Punctuation","behavior":"MergedWithPrevious"},{"type":"Split","pattern":{"String":"l"},"behavior":"Contiguous","invert":true},{"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":true},{"type":"WhitespaceSplit"},{"type":"ByteLevel"}]},
+"decoder":{"type":"Sequence","decoders":[{"type":"Metaspace","replacement":"▁","prepend_scheme":"always"},{"type":"Strip","content":"l","start":1,"stop":1},{"type":"Fuse"}]},
+"model":{"type":"BPE","unk_token":"l","vocab":{"l":0,"e":1,"▁":2,"â":3,"el":4},"merges":["e l"]}}
+END
+f32() { string "$1"; u32 9; u32 6; u64 "$2"; }
+{   # a SentencePiece vocabulary without a tensor
+    head_of 3 0 6
+    text_key tokenizer.ggml.model llama
+    string tokenizer.ggml.tokens; u32 9; u32 8; u64 7
+    for piece in '<unk>' '<s>' '<|end|>' '<0x0A>' 'l' 'o' 'lo'; do string "$piece"; done
+    string tokenizer.ggml.token_type; u32 9; u32 5; u64 7
+    for type in 2 3 3 6 1 1 1; do u32 $type; done
+    f32 tokenizer.ggml.scores 7; for score in 0 0 0 0 3212836864 3221225472 3225419776; do u32 $score; done
+    string tokenizer.ggml.bos_token_id; u32 4; u32 1
+    text_key tokenizer.chat_template '{{ bos_token }}'
+} > fuzz_tokenizer/sentencepiece.gguf
+{   # a byte-level vocabulary
+    head_of 3 0 5
+    text_key tokenizer.ggml.model gpt2
+    text_key tokenizer.ggml.pre llama-bpe
+    string tokenizer.ggml.tokens; u32 9; u32 8; u64 5
+    for piece in 'l' 'Ġ' 'll' '<|end|>' '[PAD4]'; do length=$(printf %s "$piece" | wc -c); u64 "$length"; printf %s "$piece"; done
+    string tokenizer.ggml.token_type; u32 9; u32 5; u64 5
+    for type in 1 1 1 3 5; do u32 $type; done
+    string tokenizer.ggml.merges; u32 9; u32 8; u64 1; string 'l l'
+} > fuzz_tokenizer/byte_level.gguf
+
+cat > fuzz_chat_template/turns << 'END'
+{%- if messages[0]['role'] == "system" and not tools is defined or 'x' in messages[0].content %}{% set rest = messages[1:] %}{% else -%}
+  {% set rest = messages | list %}{# note #}
+{% endif %}{% set ns = namespace(n=0, s='') %}
+{%+ for m in rest %}{% set ns.n = ns.n + loop.index0 * 2 % 3 - -1 // 2 %}{{ bos_token ~ m.role + '\n\u00e9\x41' }}{{- m.content.split('</think>')[-1].strip('\n') | trim }}
+{% else %}none{% endfor -%}
+{{ ns.n if ns.n > 0 and loop is not defined else raise_exception("no") }}{{ ['a', "b" 'c'][0] }}{% generation %}{{ rest[::-1]|length }}{% endgeneration %}
+END
+cat > fuzz_chat_template/filters << 'END'
+{{ messages|selectattr('role', 'equalto', "user")|list|length }}{{ (messages|first).content.replace('H', 'J') }}{{ x|default('d') is string }}{{ messages[1].get('k', 3) }}{{ messages[1].content.startswith(' ') != true }}
+{% for m in messages %}{{ loop.first }}{{ loop.revindex }}{% if loop.last %}{{ none }}{% elif m is mapping %}{{ m.content in ['a'] }}{% endif %}{% endfor %}
+END
