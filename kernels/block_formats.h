@@ -20,12 +20,14 @@
 
 #ifdef __OPENCL_VERSION__
 
+/* Half bits of step and floor, for the K types with the integers that multiply them. */
 struct group_scale {
-    float step, floor;
+    int step, floor;
+    int step_factor, floor_factor;
 };
 
-static inline float half_at(global const uchar *p) {
-    return vload_half(0, (global const half *)p);
+static inline int half_at(global const uchar *p) {
+    return *(global const ushort *)p;
 }
 
 /* 16 bytes: the low nibbles are columns 0-15 of a group, the high ones 16-31. */
@@ -156,38 +158,65 @@ static inline global const uchar *row_at(global const uchar *weights, size_t row
 
 #if IS_QUANTISED
 static inline struct group_scale load_scale(global const uchar *row, int group) {
-    struct group_scale scale;
+    global const uchar *block = row + (size_t)(group / (BLOCK_COLUMNS / 32)) * BLOCK_BYTES;
+    struct group_scale scale = { 0, 0, 1, 1 };
 #if defined(WEIGHTS_Q4_K) || defined(WEIGHTS_Q5_K)
-    global const uchar *block = row + (size_t)(group / 8) * BLOCK_BYTES;
     global const uchar *packed = block + 4;
     int i = group % 4;
-    int step = packed[i] & 63, floor = packed[4 + i] & 63;
+    scale.step_factor = packed[i] & 63;
+    scale.floor_factor = packed[4 + i] & 63;
     if (group % 8 >= 4) {
-        step = (packed[8 + i] & 15) | (packed[i] >> 6) << 4;
-        floor = packed[8 + i] >> 4 | (packed[4 + i] >> 6) << 4;
+        scale.step_factor = (packed[8 + i] & 15) | (packed[i] >> 6) << 4;
+        scale.floor_factor = packed[8 + i] >> 4 | (packed[4 + i] >> 6) << 4;
     }
-    scale.step = half_at(block) * (float)step;
-    scale.floor = -(half_at(block + 2) * (float)floor);
+    scale.step = half_at(block);
+    scale.floor = half_at(block + 2);
 #elif defined(WEIGHTS_Q6_K)
-    scale.step = half_at(row + (size_t)(group / 8) * BLOCK_BYTES + 208);
-    scale.floor = 0.0f;
+    scale.step = half_at(block + 208);
 #else
-    scale.step = half_at(row + (size_t)group * BLOCK_BYTES);
-    scale.floor = HAS_FLOOR ? half_at(row + (size_t)group * BLOCK_BYTES + 2) : 0.0f;
+    scale.step = half_at(block);
+#if HAS_FLOOR
+    scale.floor = half_at(block + 2);
+#endif
 #endif
     return scale;
+}
+
+#if defined(WEIGHTS_Q4_K) || defined(WEIGHTS_Q5_K)
+/* Their floor is subtracted. */
+#define WITH_FACTOR(value, factor) ((value) * (factor))
+#define FLOOR_SIGN -
+#else
+#define WITH_FACTOR(value, factor) (value)
+#define FLOOR_SIGN
+#endif
+
+/* The steps of four rows, and their floors. */
+static inline float4 steps_of(struct group_scale a, struct group_scale b, struct group_scale c,
+                              struct group_scale d) {
+    return WITH_FACTOR(half_to_float_4((int4)(a.step, b.step, c.step, d.step)),
+                       convert_float4((int4)(a.step_factor, b.step_factor, c.step_factor, d.step_factor)));
+}
+
+static inline float4 floors_of(struct group_scale a, struct group_scale b, struct group_scale c,
+                               struct group_scale d) {
+    return FLOOR_SIGN WITH_FACTOR(half_to_float_4((int4)(a.floor, b.floor, c.floor, d.floor)),
+                                  convert_float4((int4)(a.floor_factor, b.floor_factor,
+                                                        c.floor_factor, d.floor_factor)));
 }
 
 /* Columns 32 * group .. + 31 as float. */
 static inline void load_group(global const uchar *row, int group, float16 *low, float16 *high) {
     short16 q0, q1;
-    struct group_scale scale = load_scale(row, group);
+    struct group_scale bits = load_scale(row, group);
+    float2 scale = WITH_FACTOR(half_to_float_2((int2)(bits.step, bits.floor)),
+                               convert_float2((int2)(bits.step_factor, bits.floor_factor)));
     load_quants(row, group, &q0, &q1);
-    *low = scale.step * convert_float16(q0 - (short16)(ZERO_POINT));
-    *high = scale.step * convert_float16(q1 - (short16)(ZERO_POINT));
+    *low = scale.x * convert_float16(q0 - (short16)(ZERO_POINT));
+    *high = scale.x * convert_float16(q1 - (short16)(ZERO_POINT));
 #if HAS_FLOOR
-    *low += scale.floor;
-    *high += scale.floor;
+    *low += FLOOR_SIGN scale.y;
+    *high += FLOOR_SIGN scale.y;
 #endif
 }
 #else
@@ -195,7 +224,7 @@ static inline float load_column(global const uchar *row, int column) {
 #if defined(WEIGHTS_F32)
     return ((global const float *)row)[column];
 #elif defined(WEIGHTS_F16)
-    return vload_half(column, (global const half *)row);
+    return half_to_float_2((int2)(((global const ushort *)row)[column])).x;
 #else
     return as_float((uint)((global const ushort *)row)[column] << 16);
 #endif
@@ -206,7 +235,7 @@ static inline float16 load_columns(global const uchar *row, int column) {
 #if defined(WEIGHTS_F32)
     return vload16(0, (global const float *)row + column);
 #elif defined(WEIGHTS_F16)
-    return vload_half16(0, (global const half *)row + column);
+    return half_to_float_16(convert_int16(vload16(0, (global const ushort *)row + column)));
 #else
     return as_float16(convert_uint16(vload16(0, (global const ushort *)row + column)) << 16);
 #endif

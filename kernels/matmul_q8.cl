@@ -29,10 +29,17 @@
 
 #define TOKENS for (int t = 0; t < tile; t++)
 
+/* Neighbours' products added: below 2^21 for any quants. That max() changes nothing
+ * is for us to know: without it, LLVM regroups the terms of the sum in dot_32() and
+ * no longer finds the instruction. */
+static inline int8 multiply_pairs(short16 w, short16 x) {
+    int16 p = convert_int16(w) * convert_int16(x);
+    return max(p.even + p.odd, (int8)(-(1 << 22)));
+}
+
 /* Eight partial sums of the 32 products. */
 static inline int8 dot_32(short16 w0, short16 w1, short16 x0, short16 x1) {
-    int16 p0 = convert_int16(w0) * convert_int16(x0), p1 = convert_int16(w1) * convert_int16(x1);
-    return (p0.even + p0.odd) + (p1.even + p1.odd);
+    return multiply_pairs(w0, x0) + multiply_pairs(w1, x1);
 }
 
 /* The sums of a, b, c and d. */
@@ -70,8 +77,7 @@ static inline void matmul(struct matmul_args args, global const uchar *weights, 
         load_quants(row3, group, &d0, &d1);
         struct group_scale a = load_scale(row0, group), b = load_scale(row1, group);
         struct group_scale c = load_scale(row2, group), d = load_scale(row3, group);
-        float4 step = (float4)(a.step, b.step, c.step, d.step);
-        float4 floor = (float4)(a.floor, b.floor, c.floor, d.floor);
+        float4 step = steps_of(a, b, c, d), floor = floors_of(a, b, c, d);
         #pragma unroll
         TOKENS {
             size_t block = blocks[t] + group;

@@ -50,7 +50,7 @@ static const struct matmul_variant variants[] = {
       .layout = LAYOUT_ROWS, .types = FLOAT_TYPES | QUANTISED_TYPES,
       .rows = 1, .tile = 4, .cpu_local = 4, .gpu_local = 64 },
     { .name = "plain", .source = "kernels/matmul_q8.cl", .defines = "", .numeric = NUMERIC_INT8,
-      .layout = LAYOUT_ROWS, .types = QUANTISED_TYPES, .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 64 },
+      .layout = LAYOUT_ROWS, .types = QUANTISED_TYPES, .rows = 4, .tile = 8, .cpu_local = 1, .gpu_local = 64 },
     { .name = "plain", .source = "kernels/matmul_r16_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 1, .tile = 4, .cpu_local = 16, .gpu_local = 64 },
     { .name = "vnni", .source = "kernels/matmul_r16.cl", .defines = "DOT4_VNNI", .numeric = NUMERIC_INT8,

@@ -61,6 +61,34 @@ static inline float_n name(float_n x) {                                         
 DEFINE_EXPONENTIAL(exp_1, float, int, as_int, POWER_OF_2)
 DEFINE_EXPONENTIAL(exp_16, float16, int16, as_int16, POWERS_OF_2)
 
+/* Half bits (0 .. 0xffff) to float, exactly: vload_half() is slow where the device
+ * library spells it out one by one. Subnormals come from a subtraction, since some
+ * devices flush those of float. */
+#define DEFINE_HALF_TO_FLOAT(name, float_n, int_n, bits_of, value_of)                     \
+static inline float_n name(int_n half_bits) {                                             \
+    int_n magnitude = (half_bits & 0x7fff) << 13;                                         \
+    int_n special = (magnitude >= 0x0f800000) & 0x38000000;                               \
+    float_n normal = value_of(magnitude + 0x38000000 + special);                          \
+    float_n subnormal = value_of(magnitude + 0x38800000) - 0x1p-14f;                      \
+    float_n value = magnitude < 0x00800000 ? subnormal : normal;                          \
+    return value_of(bits_of(value) | (half_bits & 0x8000) << 16);                         \
+}
+DEFINE_HALF_TO_FLOAT(half_to_float_2, float2, int2, as_int2, as_float2)
+DEFINE_HALF_TO_FLOAT(half_to_float_4, float4, int4, as_int4, as_float4)
+DEFINE_HALF_TO_FLOAT(half_to_float_16, float16, int16, as_int16, as_float16)
+
+/* To the nearest half, ties to even; a NaN becomes a quiet one. Adding 0.5 leaves
+ * what will be subnormal, rounded in steps of 2^-24, in the low bits of the sum. */
+static inline ushort16 float_to_half_16(float16 x) {
+    int16 bits = as_int16(x), sign = (bits >> 16) & 0x8000;
+    bits &= 0x7fffffff;
+    int16 subnormal = as_int16(as_float16(bits) + 0.5f) - 0x3f000000;
+    int16 normal = ((bits + 0xfff + ((bits >> 13) & 1)) >> 13) - (112 << 10);
+    int16 large = bits > 0x7f800000 ? (int16)(0x7e00) : (int16)(0x7c00);
+    int16 value = bits < 0x38800000 ? subnormal : bits < 0x477ff000 ? normal : large;
+    return convert_ushort16(value | sign);
+}
+
 /* The fixed tree over 16 partial sums. */
 static inline float sum_16(float16 s) {
     float8 a = s.lo + s.hi;

@@ -15,7 +15,7 @@
 
 static inline int16 round_to_int8(float16 x, float scale) {
     int16 value = as_int16(x / scale + ROUNDER) - ROUNDER_BITS;
-    return clamp(value, -QUANTISE_LIMIT, QUANTISE_LIMIT);
+    return clamp(value, (int16)(-QUANTISE_LIMIT), (int16)(QUANTISE_LIMIT));
 }
 
 static inline void quantise_block(float16 low, float16 high, size_t block, global char *values,

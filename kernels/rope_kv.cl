@@ -57,6 +57,9 @@ kernel void rope_kv(struct rope_kv_args args, global float *restrict qkv,
     int page = page_table[(size_t)sequences[token] * args.page_columns + position / PAGE_TOKENS];
     global kv_value *target = (is_value ? v : k) +
         (((size_t)page * args.kv_head_count + kv_head) * PAGE_TOKENS + position % PAGE_TOKENS) * dim;
-    for (int i = 0; i < dim; i++)
-        kv_store(x[i], i, target);
+    int i = 0;
+    for (; i + 16 <= dim; i += 16)
+        kv_store_16(vload16(0, x + i), target + i);
+    if (i < dim)
+        kv_store_tail(load_tail(x + i, dim - i), dim - i, target + i);
 }
