@@ -13,13 +13,16 @@ static struct opencl_devices present;
 static struct kernel_device devices[MOST_DEVICES];
 static uint32_t device_count;
 
-static void close_devices(void) {
+int kernel_close(void **state) {
+    (void)state;
     for (uint32_t i = 0; i < device_count; i++) {
         clReleaseCommandQueue(devices[i].queue);
         clReleaseContext(devices[i].context);
     }
+    device_count = 0;
     opencl_devices_release(&present);
     opencl_shutdown();
+    return 0;
 }
 
 static void open_devices(void) {
@@ -27,7 +30,6 @@ static void open_devices(void) {
     setenv("POCL_DEVICES", "pthread basic", 0);
     ASSERT_OK(opencl_choose_icds(NULL, 0, &err), err);
     ASSERT_OK(opencl_enumerate(&present, NULL, &err), err);
-    atexit(close_devices);
     for (uint32_t i = 0; i < present.count && device_count < MOST_DEVICES; i++) {
         struct kernel_device *device = &devices[device_count];
         device->name = present.devices[i].info.name;

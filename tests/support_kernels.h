@@ -14,10 +14,12 @@ struct kernel_device {
     bool is_simulator;         /* oclgrind: slow, and its fma() rounds twice */
 };
 
-/* All devices present, opened at the first call and released at exit. PoCL shows its
- * devices `pthread` and `basic`, unless POCL_DEVICES says otherwise. Fails the
- * test where there is none. */
+/* All devices present, opened at the first call. PoCL shows its devices `pthread` and
+ * `basic`, unless POCL_DEVICES says otherwise. Fails the test where there is none. */
 const struct kernel_device *kernel_devices(uint32_t *count);
+
+/* Releases them: the group's teardown. (At exit it would be too late for oclgrind.) */
+int kernel_close(void **state);
 
 /* for (EACH_KERNEL_DEVICE(device)) { ... } */
 #define EACH_KERNEL_DEVICE(device) \

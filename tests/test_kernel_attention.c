@@ -308,5 +308,5 @@ int main(void) {
         cmocka_unit_test(bias_and_norm_are_applied_where_asked),
         cmocka_unit_test(an_impossible_shape_is_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, kernel_close);
 }

@@ -113,5 +113,5 @@ int main(void) {
         cmocka_unit_test(q6_k_weights_times_floats),
         cmocka_unit_test(a_row_that_ends_inside_a_block_is_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, kernel_close);
 }

@@ -130,5 +130,5 @@ int main(void) {
         cmocka_unit_test(q6_k_weights_times_int8),
         cmocka_unit_test(float_weights_have_no_int8_product),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, kernel_close);
 }

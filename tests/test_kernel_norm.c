@@ -233,5 +233,5 @@ int main(void) {
         cmocka_unit_test(a_nan_comes_through_norm_and_gate),
         cmocka_unit_test(the_exponential_is_accurate_over_its_range),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, kernel_close);
 }
