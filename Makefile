@@ -41,7 +41,8 @@ $(BUILD)/lib%.a:
 
 $(BUILD)/phiplan: $(BUILD)/planner/phiplan.o $(call archive,planner) $(BASE)
 $(BUILD)/phirun:  $(BUILD)/runtime/phirun.o $(call archive,runtime) $(BASE)
-$(TESTS) $(BENCHES): %: %.o $(SUPPORT) $(call archive,planner) $(call archive,runtime) $(BASE)
+$(TESTS): %: %.o $(SUPPORT) $(call archive,planner) $(call archive,runtime) $(BASE)
+$(BENCHES): %: %.o $(call archive,planner) $(call archive,runtime) $(BASE)
 $(BUILD)/phiplan $(BUILD)/phirun $(BENCHES):
 	@echo "  LINK $@"
 	$(Q)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -77,6 +78,9 @@ SCRIPTS := $(wildcard tests/cli/test_*.sh)
 check-fast: all $(TESTS)  ## build and run the tests, installing nothing
 	$(Q)test -n "$(TESTS)"
 	$(Q)BUILD=$(BUILD) SHARED=$(SHARED) sh tests/run_tests.sh $(TESTS) $(SCRIPTS)
+check-kernels: $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_kernel_*.c))  ## run the kernel tests on oclgrind
+	$(Q)test -n "$^"
+	$(Q)BUILD=$(BUILD) sh tests/run_tests.sh tests/cli/test_kernels_simulated.sh
 check-layers:  ## check that #include lines obey the module order
 	$(Q)for rule in 'common kernels|db|planner|runtime' 'kernels db|planner|runtime' \
 	    'db kernels|planner|runtime' 'planner runtime' 'runtime planner'; do set -- $$rule; \
@@ -138,7 +142,7 @@ clean:  ## remove everything that was built
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: packages test-packages demo-model demo check bench install uninstall check-fast check-fuzz fuzz fuzz-programs all programs test-programs check-layers clean help
+.PHONY: packages test-packages demo-model demo check bench install uninstall check-fast check-kernels check-fuzz fuzz fuzz-programs all programs test-programs check-layers clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)
