@@ -222,5 +222,5 @@ int main(void) {
         cmocka_unit_test(an_unknown_variant_is_refused),
         cmocka_unit_test(packed_tables_are_not_looked_up),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, kernel_close);
 }
