@@ -1,0 +1,236 @@
+/* Maps from files, and from stored plans: the other half of device_map.h. */
+#include "planner/device_map.h"
+
+#include "common/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LARGEST_DEVICE 999
+#define MOST_KEYS 200000u        /* 1,024 blocks have fewer than 20,000 modules and parameters */
+
+static bool all_of(const char *text, size_t length, const char *set) {
+    return length && strspn(text, set) >= length;
+}
+
+/* torch writes a device as "cuda", "cuda:0", "xpu:1"; max_memory's JSON has "0". */
+static bool is_torch_backend(const char *word, size_t length) {
+    static const char *const backends[] = { "cuda", "xpu", "hip", "npu", "mlu", "musa", "sdaa", "hpu", "mps", "maia" };
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
+        if (strlen(backends[i]) == length && strncmp(word, backends[i], length) == 0)
+            return true;
+    return false;
+}
+
+static bool read_number(const char *digits, int32_t *device) {
+    if (!all_of(digits, strlen(digits), "0123456789") || strlen(digits) > 3)
+        return false;
+    *device = (int32_t)strtol(digits, NULL, 10);
+    return true;
+}
+
+/* False where the word can be no device at all. */
+static bool read_word(const char *word, struct device_map_place *place) {
+    size_t length = strcspn(word, ":");
+    const char *number = word[length] ? word + length + 1 : "0";
+    *place = (struct device_map_place){ 0 };
+    if (length == 3 && strncmp(word, "cpu", 3) == 0) {
+        place->device = DEVICE_MAP_CPU;
+        return strcmp(number, "0") == 0;
+    }
+    if (strcmp(word, "disk") == 0) {
+        place->device = DEVICE_MAP_DISK;
+        return true;
+    }
+    if (read_number(word, &place->device))
+        return true;
+    if (is_torch_backend(word, length))
+        return read_number(number, &place->device);
+    if (word[length] || strcmp(word, "meta") == 0 || length >= sizeof place->name ||
+        !all_of(word, length, "abcdefghijklmnopqrstuvwxyz0123456789"))
+        return false;
+    place->device = DEVICE_MAP_NAMED;
+    memcpy(place->name, word, length + 1);
+    return true;
+}
+
+static bool read_place(const json_t *value, const char *key, const char *file, struct device_map_place *place,
+                       struct error *err) {
+    if (json_is_integer(value)) {
+        json_int_t number = json_integer_value(value);
+        *place = (struct device_map_place){ .device = (int32_t)number };
+        if (number >= 0 && number <= LARGEST_DEVICE)
+            return true;
+    } else if (json_is_string(value)) {
+        if (strlen(json_string_value(value)) == json_string_length(value) &&
+            read_word(json_string_value(value), place))
+            return true;
+    }
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII);
+    error_set(err, ERROR_USAGE, "'%s': key '%.80s' has the device %.40s; known are numbers from 0 on, \"cpu\", \"disk\", "
+              "\"cuda:0\" and names such as \"gpu0\"", file, key, text ? text : "?");
+    free(text);
+    return false;
+}
+
+/* ---- a plan as phiplan writes it ---- */
+
+static bool read_plan_device(const json_t *entry, const char *file, struct device_map *map, struct error *err) {
+    const char *name = json_string_value(json_object_get(entry, "device"));
+    struct device_map_place place;
+    const json_t *units = json_object_get(entry, "units"), *unit;
+    size_t index;
+    if (!name || !json_is_array(units))
+        return error_set(err, ERROR_USAGE, "'%s': an entry of 'devices' lacks a 'device' or 'units'", file);
+    if (!read_word(name, &place))
+        return error_set(err, ERROR_USAGE, "'%s': '%.40s' is no name of a device", file, name);
+    json_array_foreach(units, index, unit) {
+        if (!json_is_string(unit))
+            return error_set(err, ERROR_USAGE, "'%s': '%s' has a unit that is no string", file, name);
+        if (map->count >= MOST_KEYS)
+            return error_set(err, ERROR_USAGE, "'%s' has more than %u units", file, MOST_KEYS);
+        if (!device_map_add(map, json_string_value(unit), place, err))
+            return false;
+    }
+    return true;
+}
+
+struct named_key { const char *key; size_t index; };
+
+static int by_key(const void *a, const void *b) {
+    return strcmp(((const struct named_key *)a)->key, ((const struct named_key *)b)->key);
+}
+
+/* A unit that two devices share is sliced; nothing else can be there twice. */
+static bool refuse_twice(const struct device_map *map, const char *file, struct error *err) {
+    struct named_key *keys = calloc(map->count + 1, sizeof *keys);
+    bool ok = keys || error_set(err, ERROR_FAILED, "cannot read '%s': out of memory", file);
+    for (size_t i = 0; ok && i < map->count; i++)
+        keys[i] = (struct named_key){ map->entries[i].key, i };
+    if (ok)
+        qsort(keys, map->count, sizeof *keys, by_key);
+    for (size_t i = 1; ok && i < map->count; i++)
+        if (strcmp(keys[i - 1].key, keys[i].key) == 0)
+            ok = error_set(err, ERROR_USAGE, "'%s' has '%.60s' twice; a plan with slices cannot be imported", file,
+                           keys[i].key);
+    free(keys);
+    return ok;
+}
+
+bool device_map_read(const char *bytes, size_t size, const char *file, struct device_map *map,
+                     struct error *err) {
+    struct error why = { 0 };
+    *map = (struct device_map){ 0 };
+    json_t *root = json_read_text(bytes, size, file, &why);
+    if (!root)
+        return error_set(err, ERROR_USAGE, "%s", why.text);
+    const json_t *devices = json_object_get(root, "devices");
+    bool ok = false;
+    if (!json_is_object(root) || !json_object_size(root)) {
+        error_set(err, ERROR_USAGE, "'%s' is no device map: it is not an object with at least one key", file);
+    } else if (json_is_array(devices)) {
+        const json_t *entry;
+        size_t index;
+        ok = true;
+        json_array_foreach(devices, index, entry)
+            ok = ok && read_plan_device(entry, file, map, err);
+        ok = ok && refuse_twice(map, file, err);
+    } else if (json_object_size(root) > MOST_KEYS) {
+        error_set(err, ERROR_USAGE, "'%s' has more than %u keys", file, MOST_KEYS);
+    } else {
+        const char *key;
+        json_t *value;
+        struct device_map_place place;
+        ok = true;
+        json_object_foreach(root, key, value)
+            ok = ok && read_place(value, key, file, &place, err) && device_map_add(map, key, place, err);
+    }
+    json_decref(root);
+    if (!ok)
+        device_map_release(map);
+    return ok;
+}
+
+/* ---- from a plan ---- */
+
+/* The number of a device in Accelerate's terms: how many before it are no CPU. */
+static struct device_map_place number_device(const struct plan *plan, const struct device_list *list, int32_t index) {
+    struct device_map_place place = { .device = DEVICE_MAP_CPU };
+    if (index == PLAN_HOST || plan->devices[index].device.type == DEVICE_CPU)
+        return place;
+    const char *name = plan->devices[index].device.short_name;
+    int32_t number = 0;
+    bool found = false;
+    for (uint32_t i = 0; list && !found && i < list->count; i++) {
+        found = strcmp(list->devices[i].short_name, name) == 0;
+        number += !found && list->devices[i].short_name[0] && list->devices[i].type != DEVICE_CPU;
+    }
+    if (!found) {
+        number = 0;
+        for (int32_t i = 0; i < index; i++)
+            number += plan->devices[i].device.type != DEVICE_CPU;
+    }
+    place.device = number;
+    return place;
+}
+
+/* The shard of a whole unit. */
+static bool shard_of(const struct plan *plan, uint32_t unit, const struct shard **shard, struct error *err) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < plan->shard_count; i++) {
+        if (plan->shards[i].unit == unit) {
+            *shard = &plan->shards[i];
+            count++;
+        }
+    }
+    char name[24];
+    plan_unit_name(plan->unit_count, unit, name);
+    return count == 1 || error_set(err, ERROR_FAILED, "'%s' is sliced over %u shards, for which Accelerate's maps have no "
+                                   "words; use --format json", name, count);
+}
+
+static bool add_half(struct device_map *map, const char *layer, const char *const *modules,
+                     struct device_map_place place, struct error *err) {
+    char key[96];
+    for (; *modules; modules++) {
+        snprintf(key, sizeof key, "%s.%s", layer, *modules);
+        if (!device_map_add(map, key, place, err))
+            return false;
+    }
+    return true;
+}
+
+bool device_map_from_plan(const struct plan *plan, const struct device_list *list, struct device_map *map,
+                          struct error *err) {
+    static const char *const attn[] = { "input_layernorm", "self_attn", NULL };
+    static const char *const ffn[] = { "post_attention_layernorm", "mlp", NULL };
+    static const char *const tail[] = { "model.norm", "model.rotary_emb", "lm_head" };
+    struct device_map_place place, second;
+    const struct shard *shard = NULL;
+    *map = (struct device_map){ 0 };
+    if (plan->unit_count < 2 || !shard_of(plan, 0, &shard, err))
+        return false;
+    bool ok = device_map_add(map, "model.embed_tokens", number_device(plan, list, shard->device), err);
+    for (uint32_t block = 0; ok && block < (plan->unit_count - 2) / 2; block++) {
+        char layer[32];
+        snprintf(layer, sizeof layer, "model.layers.%u", block);
+        ok = shard_of(plan, 1 + 2 * block, &shard, err);
+        if (ok)
+            place = number_device(plan, list, shard->device);
+        ok = ok && shard_of(plan, 2 + 2 * block, &shard, err);
+        if (!ok)
+            break;
+        second = number_device(plan, list, shard->device);
+        if (place.device == second.device)
+            ok = device_map_add(map, layer, place, err);
+        else
+            ok = add_half(map, layer, attn, place, err) && add_half(map, layer, ffn, second, err);
+    }
+    ok = ok && shard_of(plan, plan->unit_count - 1, &shard, err);
+    for (size_t i = 0; ok && i < sizeof tail / sizeof *tail; i++)
+        ok = device_map_add(map, tail[i], number_device(plan, list, shard->device), err);
+    if (!ok)
+        device_map_release(map);
+    return ok;
+}
