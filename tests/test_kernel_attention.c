@@ -78,7 +78,7 @@ static struct inputs inputs_new(const struct scene *scene) {
         .qkv = random_floats(scene->dim, tokens * slots_of(scene) * scene->dim),
         .bias = random_floats(2, slots_of(scene) * scene->dim),
         .norm = random_floats(3, 2 * scene->dim),
-        .rope = test_alloc(((size_t)tokens * pairs * 2 + 1) * sizeof (float)),
+        .rope = test_alloc((size_t)tokens * (scene->rotary ? scene->rotary : 1) * sizeof (float)),
         .positions = test_alloc(tokens * sizeof (int32_t)),
         .sequences = test_alloc(tokens * sizeof (int32_t)),
         .tokens = tokens,
