@@ -119,7 +119,7 @@ demo:  ## plan a real model, let it answer, show the stored plan
 	$(Q)$(MAKE) --no-print-directory packages
 	$(Q)$(MAKE) --no-print-directory programs
 	$(Q)$(MAKE) --no-print-directory demo-model
-	$(Q)sh tests/tools/demo.sh $(BUILD)
+	$(Q)sh tests/tools/demo.sh $(BUILD) $(MODELS)/$(DEMO)
 check:  ## install what is missing, build, run every test
 	$(Q)$(MAKE) --no-print-directory test-packages
 	$(Q)$(MAKE) --no-print-directory check-layers

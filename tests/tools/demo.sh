@@ -1,8 +1,7 @@
 #!/bin/sh
 # The whole way once: plan a real model, let it answer, look at the stored plan.
-# usage: demo.sh BUILD
-build=$1
-model=$build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+# usage: demo.sh BUILD MODEL
+build=$1 model=$2
 export PHI_STORE="$build/demo/plans.db"
 mkdir -p "$build/demo"
 show() { printf '\n$ %s\n' "$*"; }
@@ -11,6 +10,6 @@ show phiplan "$model"
 question='What is gravity? Answer in two sentences.'
 show phirun "$model" -p "'$question'" -n 120
 "$build/phirun" "$model" -p "$question" -n 120 || exit 1
-query='select id, name, model, size, holds, context, decode from plan_overview'
+query='select id, name, model, size, devices, context, decode_tok_s from plan_overview'
 show sqlite3 "$PHI_STORE" "'$query'"
 sqlite3 -header -column "$PHI_STORE" "$query"
