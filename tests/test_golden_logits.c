@@ -177,27 +177,12 @@ FLOAT_TEST(llama_equals_transformers, "llama-tiny", NULL, "llama-tiny.json")
 FLOAT_TEST(quantizable_equals_transformers, "quantizable-tiny", NULL, "quantizable-tiny.json")
 FLOAT_TEST(its_f16_gguf_equals_transformers, "gguf/quantizable-tiny-F16.gguf", NULL, "quantizable-tiny.json")
 FLOAT_TEST(the_gguf_of_llama_equals_transformers, "gguf/llama-tiny-BF16.gguf", NULL, "llama-tiny.json")
-
-/* Architectures that a later model.c opens: until it does, that is the reason to skip. */
-static void check_other(const char *model, const char *goldens) {
-    struct error err = { 0 };
-    struct rig rig;
-    struct rig_options options = { .exact = true };
-    const char *path = test_data(model);
-    if (!support_devices() || !path)
-        SKIP_BECAUSE("no PoCL device, or no %s", model);
-    if (!rig_prepare(&rig, path, &options, &err))
-        SKIP_BECAUSE("%s", err.text);
-    rig_close(&rig);
-    check_float(model, NULL, goldens);
-}
-
-#define OTHER_TEST(name, model) \
-    static void name(void **state) { (void)state; check_other("models/" model, "goldens/logits/" model ".json"); }
-OTHER_TEST(phi4mini_equals_transformers, "phi4mini-tiny")
-OTHER_TEST(mistral_equals_transformers, "mistral-tiny")
-OTHER_TEST(qwen2_equals_transformers, "qwen2-tiny")
-OTHER_TEST(qwen3_equals_transformers, "qwen3-tiny")
+FLOAT_TEST(phi4mini_equals_transformers, "phi4mini-tiny", NULL, "phi4mini-tiny.json")
+FLOAT_TEST(mistral_equals_transformers, "mistral-tiny", NULL, "mistral-tiny.json")
+FLOAT_TEST(qwen2_equals_transformers, "qwen2-tiny", NULL, "qwen2-tiny.json")
+FLOAT_TEST(the_gguf_of_qwen2_equals_transformers, "gguf/qwen2-tiny-BF16.gguf", NULL, "qwen2-tiny.json")
+FLOAT_TEST(qwen3_equals_transformers, "qwen3-tiny", NULL, "qwen3-tiny.json")
+FLOAT_TEST(the_gguf_of_qwen3_equals_transformers, "gguf/qwen3-tiny-BF16.gguf", NULL, "qwen3-tiny.json")
 
 struct tapped {
     struct bench *bench;
@@ -300,6 +285,12 @@ static void check_int8_gguf(const char *name) {
 GGUF_TESTS(q8_0, "quantizable-tiny-Q8_0")
 GGUF_TESTS(q4_0, "quantizable-tiny-Q4_0")
 GGUF_TESTS(q4_1, "quantizable-tiny-Q4_1")
+GGUF_TESTS(q5_0, "quantizable-tiny-Q5_0")
+GGUF_TESTS(q5_1, "quantizable-tiny-Q5_1")
+GGUF_TESTS(q4_k, "quantizable-tiny-Q4_K")
+GGUF_TESTS(q6_k, "quantizable-tiny-Q6_K")
+GGUF_TESTS(q4_k_m, "quantizable-tiny-Q4_K_M")
+GGUF_TESTS(phi4mini_q8_0, "phi4mini-tiny-Q8_0")
 GGUF_TESTS(longrope_q8_0, "phi3-tiny-longrope-Q8_0")
 GGUF_TESTS(window_q4_0, "phi3-tiny-swa-Q4_0")
 
@@ -317,17 +308,31 @@ int main(void) {
         cmocka_unit_test(phi4mini_equals_transformers),
         cmocka_unit_test(mistral_equals_transformers),
         cmocka_unit_test(qwen2_equals_transformers),
+        cmocka_unit_test(the_gguf_of_qwen2_equals_transformers),
         cmocka_unit_test(qwen3_equals_transformers),
+        cmocka_unit_test(the_gguf_of_qwen3_equals_transformers),
         cmocka_unit_test(the_residual_after_each_block_equals_transformers),
         cmocka_unit_test(half_precision_kv_stays_within_its_tolerance),
         cmocka_unit_test(exact_q8_0_equals_dequantised_float),
         cmocka_unit_test(exact_q4_0_equals_dequantised_float),
         cmocka_unit_test(exact_q4_1_equals_dequantised_float),
+        cmocka_unit_test(exact_q5_0_equals_dequantised_float),
+        cmocka_unit_test(exact_q5_1_equals_dequantised_float),
+        cmocka_unit_test(exact_q4_k_equals_dequantised_float),
+        cmocka_unit_test(exact_q6_k_equals_dequantised_float),
+        cmocka_unit_test(exact_q4_k_m_equals_dequantised_float),
+        cmocka_unit_test(exact_phi4mini_q8_0_equals_dequantised_float),
         cmocka_unit_test(exact_longrope_q8_0_equals_dequantised_float),
         cmocka_unit_test(exact_window_q4_0_equals_dequantised_float),
         cmocka_unit_test(int8_q8_0_stays_within_its_tolerance),
         cmocka_unit_test(int8_q4_0_stays_within_its_tolerance),
         cmocka_unit_test(int8_q4_1_stays_within_its_tolerance),
+        cmocka_unit_test(int8_q5_0_stays_within_its_tolerance),
+        cmocka_unit_test(int8_q5_1_stays_within_its_tolerance),
+        cmocka_unit_test(int8_q4_k_stays_within_its_tolerance),
+        cmocka_unit_test(int8_q6_k_stays_within_its_tolerance),
+        cmocka_unit_test(int8_q4_k_m_stays_within_its_tolerance),
+        cmocka_unit_test(int8_phi4mini_q8_0_stays_within_its_tolerance),
         cmocka_unit_test(int8_longrope_q8_0_stays_within_its_tolerance),
         cmocka_unit_test(int8_window_q4_0_stays_within_its_tolerance),
     };
