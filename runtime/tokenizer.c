@@ -1,5 +1,6 @@
 #include "runtime/tokenizer.h"
 
+#include "common/file_map.h"
 #include "runtime/tokenizer_parts.h"
 #include "runtime/unicode.h"
 
@@ -8,22 +9,42 @@
 #include <unistd.h>
 
 #define TOKENIZER_FILE_LIMIT ((size_t)128 << 20)
+#define SENTENCEPIECE_FILE_LIMIT ((size_t)32 << 20)
+
+static bool open_json(struct tokenizer *tokenizer, const struct model_source *source, const char *path,
+                      struct error *err) {
+    json_t *root = json_read_file(path, TOKENIZER_FILE_LIMIT, err);
+    bool ok = root && tokenizer_read_json(tokenizer, root, path, err)
+        && tokenizer_read_config(tokenizer, source, err);
+    json_decref(root);
+    return ok;
+}
+
+static bool open_sentencepiece(struct tokenizer *tokenizer, const struct model_source *source, const char *path,
+                               struct error *err) {
+    size_t size;
+    bool ok = true;
+    char *bytes = file_read_all(path, SENTENCEPIECE_FILE_LIMIT, &size, err);
+    json_t *config = bytes ? tokenizer_read_beside(source, "tokenizer_config.json", &ok, err) : NULL;
+    json_t *added = bytes && ok ? tokenizer_read_beside(source, "added_tokens.json", &ok, err) : NULL;
+    ok = bytes && ok && tokenizer_read_config(tokenizer, source, err)
+        && tokenizer_read_spm(tokenizer, bytes, size, config, added, path, err);
+    json_decref(added);
+    json_decref(config);
+    free(bytes);
+    return ok;
+}
 
 static bool open_directory(struct tokenizer *tokenizer, const struct model_source *source, struct error *err) {
     char *path = model_source_file(source, "tokenizer.json");
     char *sentencepiece = model_source_file(source, "tokenizer.model");
-    bool ok = false;
-    if (!path || !sentencepiece) {
-        error_set(err, ERROR_FAILED, "cannot open the tokenizer of '%s': out of memory", source->path);
-    } else if (access(path, F_OK) != 0 && access(sentencepiece, F_OK) == 0) {
-        error_set(err, ERROR_FAILED, "'%s' has only a tokenizer.model; a tokenizer.json is needed: let the "
-                  "model's own tokenizer save one (save_pretrained of its fast tokenizer)", source->path);
-    } else {
-        json_t *root = json_read_file(path, TOKENIZER_FILE_LIMIT, err);
-        ok = root && tokenizer_read_json(tokenizer, root, path, err)
-            && tokenizer_read_config(tokenizer, source, err);
-        json_decref(root);
-    }
+    bool ok;
+    if (!path || !sentencepiece)
+        ok = error_set(err, ERROR_FAILED, "cannot open the tokenizer of '%s': out of memory", source->path);
+    else if (access(path, F_OK) != 0 && access(sentencepiece, F_OK) == 0)
+        ok = open_sentencepiece(tokenizer, source, sentencepiece, err);
+    else
+        ok = open_json(tokenizer, source, path, err);
     free(path);
     free(sentencepiece);
     return ok;

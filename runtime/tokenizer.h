@@ -1,8 +1,8 @@
 /* tokenizer: text to token ids and back, equal to the Hugging Face tokenizer's.
  *
  * From tokenizer.json (BPE, byte-level or SentencePiece-style with byte fallback,
- * and its normalizers, pre-tokenizers, post-processor and decoders), or from a
- * GGUF's metadata. A Phi-3 GGUF does not record that its added tokens swallow
+ * and its normalizers, pre-tokenizers, post-processor and decoders), from a
+ * SentencePiece tokenizer.model where there is none, or from a GGUF's metadata. A Phi-3 GGUF does not record that its added tokens swallow
  * the white space after them; that is restored here. */
 #ifndef RUNTIME_TOKENIZER_H
 #define RUNTIME_TOKENIZER_H

@@ -11,8 +11,7 @@
 #define CONFIG_LIMIT ((size_t)16 << 20)
 #define TEMPLATE_LIMIT ((size_t)1 << 20)
 
-/* The file's JSON; NULL with *ok still true where it is not there. */
-static json_t *read_optional(const struct model_source *source, const char *name, bool *ok, struct error *err) {
+json_t *tokenizer_read_beside(const struct model_source *source, const char *name, bool *ok, struct error *err) {
     char *path = model_source_file(source, name);
     if (!path) {
         *ok = error_set(err, ERROR_FAILED, "cannot read '%s': out of memory", name);
@@ -71,7 +70,7 @@ bool tokenizer_read_config(struct tokenizer *tokenizer, const struct model_sourc
     static const char *const files[] = { "tokenizer_config.json", "special_tokens_map.json" };
     bool ok = read_template_file(tokenizer, source, err);
     for (size_t i = 0; ok && i < 2; i++) {   /* the first that names a token wins */
-        json_t *root = read_optional(source, files[i], &ok, err);
+        json_t *root = tokenizer_read_beside(source, files[i], &ok, err);
         ok = ok && keep_token(&tokenizer->bos_text, root, "bos_token", err)
             && keep_token(&tokenizer->eos_text, root, "eos_token", err)
             && keep_template(&tokenizer->chat_template, json_object_get(root, "chat_template"), err);
@@ -79,7 +78,7 @@ bool tokenizer_read_config(struct tokenizer *tokenizer, const struct model_sourc
     }
     if (!ok)
         return false;
-    json_t *config = read_optional(source, "config.json", &ok, err);
+    json_t *config = tokenizer_read_beside(source, "config.json", &ok, err);
     uint32_t rows = 0;
     ok = ok && json_get_u32(config, "vocab_size", "config.json", &rows, err);
     tokenizer->id_end = rows < PIECE_ID_LIMIT ? rows : PIECE_ID_LIMIT;

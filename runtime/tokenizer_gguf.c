@@ -3,20 +3,12 @@
 #include "runtime/tokenizer_parts.h"
 
 #include "common/gguf.h"
+#include "runtime/sentencepiece.h"
+#include "runtime/spm_merges.h"
 #include "runtime/unicode.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* tokenizer.ggml.token_type */
-enum token_type {
-    TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6
-};
-
-/* Pieces of SentencePiece vocabularies have at most 16 characters by default; the
- * limit keeps the search for their halves linear in the size of the file. */
-enum { SPM_PIECE_LIMIT = 256 };
 
 #define SPLIT(regex) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\"}"
 #define SEQUENCE(steps) "{\"type\":\"Sequence\",\"pretokenizers\":[" steps "]}"
@@ -51,18 +43,6 @@ static const struct byte_level_kind {
     { "gpt-4o", SEQUENCE(SPLIT(O200K) "," BYTES), false, false, false },
 };
 
-#define WHITE "\xe2\x96\x81"   /* U+2581, SentencePiece's space */
-#define TO_WHITE "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"" WHITE "\"}"
-#define FROM_WHITE "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" WHITE "\"},\"content\":\" \"}"
-#define BYTE_RUNS FROM_WHITE ",{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"
-
-static const char spm_stages[] = "{\"normalizer\":" TO_WHITE ","
-    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[" BYTE_RUNS "]}}";
-static const char spm_prefix_stages[] = "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":["
-    "{\"type\":\"Prepend\",\"prepend\":\"" WHITE "\"}," TO_WHITE "]},"
-    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[" BYTE_RUNS ","
-    "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}}";
-
 struct reader {
     struct tokenizer *tokenizer;
     const struct gguf *gguf;
@@ -79,10 +59,10 @@ static bool fail(const struct reader *reader, const char *what) {
     return error_set(reader->err, ERROR_FAILED, "%s in '%s'", what, reader->path);
 }
 
-static enum token_type type_of(const struct reader *reader, uint64_t id) {
-    int64_t type = TYPE_NORMAL;
+static enum piece_type type_of(const struct reader *reader, uint64_t id) {
+    int64_t type = PIECE_NORMAL;
     gguf_array_i64(reader->gguf, "tokenizer.ggml.token_type", id, &type);
-    return type >= TYPE_NORMAL && type <= TYPE_BYTE ? (enum token_type)type : TYPE_UNUSED;
+    return type >= PIECE_NORMAL && type <= PIECE_BYTE ? (enum piece_type)type : PIECE_UNUSED;
 }
 
 static bool spells(const struct gguf_string *string, const char *text) {
@@ -92,7 +72,7 @@ static bool spells(const struct gguf_string *string, const char *text) {
 static bool has_control(const struct reader *reader, const char *text) {
     for (uint64_t id = 0; id < reader->count; id++)
         if (spells(&reader->tokens[id], text))
-            return type_of(reader, id) == TYPE_CONTROL || type_of(reader, id) == TYPE_USER_DEFINED;
+            return type_of(reader, id) == PIECE_CONTROL || type_of(reader, id) == PIECE_USER_DEFINED;
     return false;
 }
 
@@ -109,21 +89,21 @@ static bool swallows_space(const struct reader *reader, uint64_t id) {
 
 static bool add_token(const struct reader *reader, uint64_t id) {
     struct tokenizer *tokenizer = reader->tokenizer;
-    enum token_type type = type_of(reader, id);
-    bool is_unknown = id == reader->unknown_id && type == TYPE_UNKNOWN;
-    if (type == TYPE_UNUSED || (type == TYPE_UNKNOWN && !is_unknown) || !reader->tokens[id].length)
+    enum piece_type type = type_of(reader, id);
+    bool is_unknown = id == reader->unknown_id && type == PIECE_UNKNOWN;
+    if (type == PIECE_UNUSED || (type == PIECE_UNKNOWN && !is_unknown) || !reader->tokens[id].length)
         return true;   /* a padding row: its id decodes to nothing */
     struct text piece;
     text_init(&piece);
     utf8_append_repaired(&piece, reader->tokens[id].bytes, reader->tokens[id].length);
     bool ok = !piece.failed || fail(reader, "no memory for the vocabulary");
-    bool is_added = type == TYPE_CONTROL || type == TYPE_USER_DEFINED || is_unknown;
+    bool is_added = type == PIECE_CONTROL || type == PIECE_USER_DEFINED || is_unknown;
     if (ok && (!is_added || (reader->is_spm && id < reader->head_end)))
         ok = piece_table_add(&tokenizer->bpe.vocabulary, (int32_t)id, piece.bytes, piece.length)
             || fail(reader, "no memory for the vocabulary");
     if (ok && is_added)
         ok = tokenizer_add_token(tokenizer, piece.bytes, piece.length, (int32_t)id,
-                                 (type == TYPE_USER_DEFINED ? 0 : ADDED_SPECIAL)
+                                 (type == PIECE_USER_DEFINED ? 0 : ADDED_SPECIAL)
                                  | (swallows_space(reader, id) ? ADDED_RSTRIP : 0), reader->err);
     text_release(&piece);
     return ok;
@@ -141,8 +121,8 @@ static bool read_tokens(struct reader *reader) {
     gguf_u64(reader->gguf, "tokenizer.ggml.unknown_token_id", &reader->unknown_id);
     if (reader->is_spm && reader->unknown_id == UINT64_MAX)
         reader->unknown_id = 0;
-    while (reader->head_end < reader->count && type_of(reader, reader->head_end) != TYPE_NORMAL
-           && type_of(reader, reader->head_end) != TYPE_BYTE)
+    while (reader->head_end < reader->count && type_of(reader, reader->head_end) != PIECE_NORMAL
+           && type_of(reader, reader->head_end) != PIECE_BYTE)
         reader->head_end++;
     reader->is_phi3 = reader->is_spm && has_control(reader, "<|end|>") && has_control(reader, "<|user|>")
         && has_control(reader, "<|assistant|>");
@@ -153,80 +133,11 @@ static bool read_tokens(struct reader *reader) {
     return true;
 }
 
-/* A way to make a piece of a SentencePiece vocabulary from two others. */
-struct spm_merge {
-    float score;              /* of the piece: higher goes first */
-    int32_t id, left, right;  /* and of equals, the smaller ids */
-};
-
-static int compare_merges(const void *left, const void *right) {
-    const struct spm_merge *a = left, *b = right;
-    if (a->score != b->score)
-        return a->score > b->score ? -1 : 1;
-    if (a->id != b->id)
-        return a->id < b->id ? -1 : 1;
-    if (a->left != b->left)
-        return a->left < b->left ? -1 : 1;
-    return (a->right > b->right) - (a->right < b->right);
-}
-
-struct spm_merges {
-    struct spm_merge *list;
-    uint32_t count, capacity;
-};
-
-static bool add_halves(const struct reader *reader, struct spm_merges *merges, int32_t id, const char *piece,
-                       size_t length) {
-    const struct piece_table *vocabulary = &reader->tokenizer->bpe.vocabulary;
-    float score = 0;
+static bool score_of(const void *context, int32_t id, float *score) {
+    const struct reader *reader = context;
     if ((uint64_t)id >= reader->head_end)
-        gguf_array_f32(reader->gguf, "tokenizer.ggml.scores", (uint64_t)id, &score);
-    if (isnan(score))
-        return fail(reader, "a score that is not a number");
-    for (size_t cut = 1; cut < length; cut++) {
-        if (((unsigned char)piece[cut] & 0xc0) == 0x80)
-            continue;
-        int32_t left = piece_table_find(vocabulary, piece, cut);
-        int32_t right = left < 0 ? -1 : piece_table_find(vocabulary, piece + cut, length - cut);
-        if (right < 0)
-            continue;
-        if (merges->count == merges->capacity) {
-            uint32_t capacity = merges->capacity ? merges->capacity * 2 : 4096;
-            struct spm_merge *list = realloc(merges->list, capacity * sizeof *list);
-            if (!list)
-                return fail(reader, "no memory for the merges");
-            merges->list = list;
-            merges->capacity = capacity;
-        }
-        merges->list[merges->count++] = (struct spm_merge){ score, id, left, right };
-    }
-    return true;
-}
-
-/* SentencePiece keeps no merges: every split of a piece into two pieces is one,
- * ranked by the score of what it makes. */
-static bool make_merges(struct reader *reader) {
-    struct bpe *bpe = &reader->tokenizer->bpe;
-    if (gguf_array_length(reader->gguf, "tokenizer.ggml.scores") != reader->count)
-        return fail(reader, "no 'tokenizer.ggml.scores' for the tokens");
-    struct spm_merges merges = { 0 };
-    bool ok = true;
-    for (uint32_t id = 0; ok && id < bpe->vocabulary.id_end; id++) {
-        size_t length;
-        const char *piece = piece_table_piece(&bpe->vocabulary, (int32_t)id, &length);
-        if (!piece || type_of(reader, id) == TYPE_BYTE)
-            continue;
-        ok = length <= SPM_PIECE_LIMIT ? add_halves(reader, &merges, (int32_t)id, piece, length)
-            : error_set(reader->err, ERROR_FAILED, "token %u in '%s' has %zu bytes; at most %d are supported", id,
-                        reader->path, length, SPM_PIECE_LIMIT);
-    }
-    if (ok && merges.count)
-        qsort(merges.list, merges.count, sizeof *merges.list, compare_merges);
-    ok = ok && (bpe_reserve_merges(bpe, merges.count) || fail(reader, "no memory for the merges"));
-    for (uint32_t rank = 0; ok && rank < merges.count; rank++)
-        bpe_add_merge(bpe, merges.list[rank].left, merges.list[rank].right, rank, merges.list[rank].id);
-    free(merges.list);
-    return ok;
+        gguf_array_f32(reader->gguf, "tokenizer.ggml.scores", (uint64_t)id, score);
+    return type_of(reader, (uint64_t)id) != PIECE_BYTE;
 }
 
 static bool read_merge(struct reader *reader, const struct gguf_string *line, uint32_t rank, struct text *joined) {
@@ -268,11 +179,14 @@ static bool read_spm(struct reader *reader) {
     bool space_prefix = true;
     gguf_bool(reader->gguf, "tokenizer.ggml.add_space_prefix", &space_prefix);
     bpe->byte_fallback = bpe->fuse_unknown = true;
-    if (!read_tokens(reader) || !make_merges(reader))
+    if (gguf_array_length(reader->gguf, "tokenizer.ggml.scores")
+        != gguf_array_length(reader->gguf, "tokenizer.ggml.tokens"))
+        return fail(reader, "no 'tokenizer.ggml.scores' for the tokens");
+    if (!read_tokens(reader) || !spm_make_merges(bpe, score_of, reader, reader->path, reader->err))
         return false;
     if (piece_table_piece(&bpe->vocabulary, (int32_t)(reader->unknown_id & INT32_MAX), NULL))
         bpe->unknown_id = (int32_t)(reader->unknown_id & INT32_MAX);
-    return read_stages(reader, space_prefix ? spm_prefix_stages : spm_stages);
+    return read_stages(reader, spm_stages(space_prefix ? SPM_SPACE_EACH : SPM_NO_SPACE));
 }
 
 static bool read_byte_level(struct reader *reader, bool *adds_bos) {

@@ -45,6 +45,12 @@ static bool read_added_token(const struct reader *reader, const json_t *item) {
                                flags, reader->err);
 }
 
+bool tokenizer_read_added_token(struct tokenizer *tokenizer, const json_t *item, const char *file,
+                                struct error *err) {
+    struct reader reader = { tokenizer, file, err };
+    return read_added_token(&reader, item);
+}
+
 static bool read_added_tokens(const struct reader *reader, const json_t *list) {
     if (!list || json_is_null(list))
         return true;

@@ -42,6 +42,15 @@ struct tokenizer {
 bool tokenizer_read_json(struct tokenizer *tokenizer, const json_t *root, const char *file, struct error *err);
 bool tokenizer_read_config(struct tokenizer *tokenizer, const struct model_source *source, struct error *err);
 bool tokenizer_read_gguf(struct tokenizer *tokenizer, const char *path, struct error *err);
+/* The bytes of a tokenizer.model; tokenizer_config.json and added_tokens.json, which
+ * may be NULL. After tokenizer_read_config(), whose names of tokens count first. */
+bool tokenizer_read_spm(struct tokenizer *tokenizer, const void *bytes, size_t size, const json_t *config,
+                        const json_t *added, const char *file, struct error *err);
+
+/* One of tokenizer.json's descriptions of an added token. */
+bool tokenizer_read_added_token(struct tokenizer *tokenizer, const json_t *item, const char *file, struct error *err);
+/* The file's JSON; NULL with *ok still true where it is not there. */
+json_t *tokenizer_read_beside(const struct model_source *source, const char *name, bool *ok, struct error *err);
 
 /* For the readers: an added token; a stop id, unless it is there; stages from JSON. */
 bool tokenizer_add_token(struct tokenizer *tokenizer, const char *content, size_t length, int32_t id,

@@ -243,6 +243,135 @@ static void the_tiny_phi4mini_equals_the_reference(void **state) {
     check_all("phi4mini-tiny", "phi4mini-tiny");
 }
 
+/* A folder with the model's tokenizer.model, and the tokenizer_config.json where asked. */
+static const char *sentencepiece_folder(const char *model, const char *folder_name, bool has_config) {
+    static char folder[PATH_MAX];
+    static const char *const files[] = { "tokenizer.model", "config.json", "added_tokens.json",
+                                         "tokenizer_config.json" };
+    snprintf(folder, sizeof folder, "%s/%s", test_folder(), folder_name);
+    mkdir(folder, 0700);
+    for (size_t i = 0; i < (has_config ? 4 : 3); i++) {
+        char name[PATH_MAX], to[PATH_MAX], absolute[PATH_MAX];
+        snprintf(name, sizeof name, "models/%s/%s", model, files[i]);
+        snprintf(to, sizeof to, "%.3000s/%s", folder, files[i]);
+        const char *path = test_data(name);
+        if (!path)
+            return NULL;
+        assert_non_null(realpath(path, absolute));
+        assert_true(symlink(absolute, to) == 0);
+    }
+    return folder;
+}
+
+static void a_sentencepiece_model_alone_equals_tokenizer_json(void **state) {
+    (void)state;
+    static const char *const pairs[][2] = { { "phi3", "phi3-vocab" }, { "phi3-tiny", "phi3-tiny" } };
+    for (size_t i = 0; i < 2; i++) {
+        char golden_name[128];
+        struct golden golden;
+        snprintf(golden_name, sizeof golden_name, "goldens/tokenizer/%s.json", pairs[i][0]);
+        struct tokenizer *tokenizer = open_golden(golden_name, sentencepiece_folder(pairs[i][1], pairs[i][0], true),
+                                                  &golden);
+        if (!tokenizer)
+            SKIP_BECAUSE("no models/%s/tokenizer.model or no %s", pairs[i][1], golden_name);
+        check_cases(tokenizer, golden.root);
+        check_invalid_utf8(tokenizer, golden.root);
+        check_decoding(tokenizer, golden.root);
+        check_streaming(tokenizer, golden.root);
+        tokenizer_close(tokenizer);
+        golden_release(&golden);
+    }
+}
+
+/* Without a tokenizer_config.json the class's own defaults count: BOS in front. */
+static void a_sentencepiece_model_without_a_config_adds_bos(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    const char *folder = sentencepiece_folder("phi3-tiny", "bare", false);
+    if (!folder)
+        SKIP_BECAUSE("no models/phi3-tiny/tokenizer.model");
+    struct tokenizer *tokenizer = open_path(folder, &err);
+    ASSERT_OK(tokenizer, err);
+    assert_string_equal(tokenizer_bos_text(tokenizer), "<s>");
+    assert_string_equal(tokenizer_eos_text(tokenizer), "</s>");
+    int32_t *ids;
+    uint32_t count;
+    ASSERT_OK(tokenizer_encode(tokenizer, "a", 1, TOKENIZE_ADD_SPECIAL, &ids, &count, &err), err);
+    assert_true(count >= 2 && ids[0] == tokenizer_bos_id(tokenizer));
+    free(ids);
+    assert_true(tokenizer_id(tokenizer, "<|end|>") > 0);
+    assert_true(tokenizer_is_special(tokenizer, tokenizer_id(tokenizer, "<|end|>")));
+    tokenizer_close(tokenizer);
+}
+
+static void write_file(const char *path, const void *bytes, size_t size) {
+    FILE *file = fopen(path, "wb");
+    assert_true(file && fwrite(bytes, 1, size, file) == size);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void other_sentencepiece_models_are_refused_by_name(void **state) {
+    (void)state;
+    /* A piece "a"; a trainer spec of the kind given; a normalizer that removes no spaces. */
+    static const struct { const char *bytes; size_t size; const char *sentence; } files[] = {
+        { "\x0a\x03\x0a\x01" "a\x12\x02\x18\x01\x1a\x02\x20\x00", 13, "no BPE model" },
+        { "\x0a\x03\x0a\x01" "a\x12\x02\x18\x02", 9, "rules of its own" },
+        { "\x0a\x03\x0a\x01" "a\x12\x02\x18\x02\x1a\x05\x20\x00\x12\x01" "m", 16, "rules of its own" },
+        { "\x0a\x04\x0a\x01" "a\x12", 6, "damaged" },
+        { "\x0b\x01", 2, "damaged" },
+        { "", 0, "damaged" },
+    };
+    char folder[PATH_MAX], path[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s/other", test_folder());
+    mkdir(folder, 0700);
+    snprintf(path, sizeof path, "%.3000s/tokenizer.model", folder);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct error err = { 0 };
+        write_file(path, files[i].bytes, files[i].size);
+        assert_null(open_path(folder, &err));
+        if (!strstr(err.text, files[i].sentence))
+            fail_msg("file %zu: '%s'", i, err.text);
+    }
+    /* The same without what is refused opens. */
+    struct error err = { 0 };
+    write_file(path, "\x0a\x03\x0a\x01" "a\x12\x02\x18\x02\x1a\x02\x20\x00", 13);
+    struct tokenizer *tokenizer = open_path(folder, &err);
+    ASSERT_OK(tokenizer, err);
+    tokenizer_close(tokenizer);
+}
+
+/* "legacy": a space in front of each stretch of text between tokens; else of the first. */
+static void the_configuration_says_where_a_space_is_put(void **state) {
+    (void)state;
+    static const char model[] = "\x0a\x09\x0a\x05<unk>\x18\x02\x0a\x07\x0a\x03<s>\x18\x03"
+        "\x0a\x05\x0a\x03\xe2\x96\x81\x0a\x03\x0a\x01" "a\x0a\x06\x0a\x04\xe2\x96\x81" "a"
+        "\x12\x02\x18\x02\x1a\x02\x20\x00";
+    static const struct { const char *config; int32_t ids[4]; uint32_t count; } cases[] = {
+        { "{\"legacy\": true, \"add_bos_token\": false}", { 4, 1, 4 }, 3 },
+        { "{\"legacy\": false, \"add_bos_token\": false}", { 4, 1, 3 }, 3 },
+        { "{\"legacy\": false}", { 1, 4, 1, 3 }, 4 },
+    };
+    char folder[PATH_MAX], path[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s/space", test_folder());
+    mkdir(folder, 0700);
+    snprintf(path, sizeof path, "%.3000s/tokenizer.model", folder);
+    write_file(path, model, sizeof model - 1);
+    snprintf(path, sizeof path, "%.3000s/tokenizer_config.json", folder);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct error err = { 0 };
+        int32_t *ids;
+        uint32_t count;
+        write_file(path, cases[i].config, strlen(cases[i].config));
+        struct tokenizer *tokenizer = open_path(folder, &err);
+        ASSERT_OK(tokenizer, err);
+        ASSERT_OK(tokenizer_encode(tokenizer, "a<s>a", 5, TOKENIZE_ADD_SPECIAL, &ids, &count, &err), err);
+        assert_int_equal(count, cases[i].count);
+        assert_memory_equal(ids, cases[i].ids, count * sizeof *ids);
+        free(ids);
+        tokenizer_close(tokenizer);
+    }
+}
+
 /* A GGUF knows less than the folder it was made from, and must give the same ids. */
 static void check_gguf(const char *name, const char *path) {
     char golden_name[128];
@@ -302,6 +431,10 @@ int main(void) {
         cmocka_unit_test(the_tiny_llama_equals_the_reference),
         cmocka_unit_test(the_tiny_qwen2_equals_the_reference),
         cmocka_unit_test(the_tiny_phi4mini_equals_the_reference),
+        cmocka_unit_test(a_sentencepiece_model_alone_equals_tokenizer_json),
+        cmocka_unit_test(a_sentencepiece_model_without_a_config_adds_bos),
+        cmocka_unit_test(other_sentencepiece_models_are_refused_by_name),
+        cmocka_unit_test(the_configuration_says_where_a_space_is_put),
         cmocka_unit_test(a_phi3_gguf_equals_its_folder),
         cmocka_unit_test(the_demo_model_equals_its_folder),
         cmocka_unit_test(tiny_ggufs_equal_their_folders),
