@@ -122,7 +122,10 @@ static bool is_inside_word(const char *bytes, size_t size, size_t start, size_t 
 
 bool added_tokens_split(const struct added_tokens *set, const char *bytes, size_t size, bool skip_special,
                         part_visitor *visit, void *context, struct error *err) {
-    size_t done = 0;   /* where the last part ended; a right strip can take it past `at` */
+    /* Where the last part ended. After a right strip that is past `at`, and white
+     * space that is a token itself still matches there, as in the reference; only
+     * a token that has nothing left is dropped. */
+    size_t done = 0;
     for (size_t at = 0; at < size;) {
         const struct added_token *token = match_at(set, bytes + at, size - at);
         if (!token) {
@@ -142,7 +145,7 @@ bool added_tokens_split(const struct added_tokens *set, const char *bytes, size_
             end = spaces_after(bytes, end, size);
         if (start > done && !visit(context, -1, bytes + done, start - done, done, err))
             return false;
-        if (!visit(context, token->id, bytes + start, end > start ? end - start : 0, start, err))
+        if (start < end && !visit(context, token->id, bytes + start, end - start, start, err))
             return false;
         done = end;
     }

@@ -42,6 +42,11 @@ struct pretokenizer_scratch {
 static const char gpt2_regex[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+/* The one expression that the reference gives to another engine, whose \w has the
+ * joiners, letter-like numbers and circled letters too. */
+#define RUST_WORD "\\w\\p{Nl}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}" \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+
 /* The reader of the JSON, which builds the list of steps. */
 struct reader {
     struct pretokenizer *target;
@@ -168,7 +173,7 @@ static bool read_one(struct reader *reader, const json_t *json, const char *type
             && add_split(reader, "[\\p{P}!-/:-@\\[-`{-~]", behavior, false);
     }
     if (strcmp(type, "Whitespace") == 0)
-        return add_split(reader, "\\w+|[^\\w\\s]+", REMOVED, true);
+        return add_split(reader, "[" RUST_WORD "]+|[^" RUST_WORD "\\s]+", REMOVED, true);
     if (strcmp(type, "WhitespaceSplit") == 0)
         return add_split(reader, "\\s", REMOVED, false);
     return error_set(reader->err, ERROR_FAILED, "the pre-tokenizer '%s' in '%s' is not supported", type,

@@ -23,6 +23,9 @@ bool template_take(struct template_run *run, const char *text) {
 
 bool template_fail_here(struct template_run *run) {
     const struct template_token *token = next(run);
+    if (token->kind == TOKEN_END || token->kind == TOKEN_TEXT || token->kind == TOKEN_STRING)
+        return error_set(run->err, ERROR_FAILED, "the chat template is not understood at %s",
+                         token->kind == TOKEN_END ? "its end" : token->kind == TOKEN_TEXT ? "a text" : "a string");
     return error_set(run->err, ERROR_FAILED, "the chat template is not understood at '%.*s'",
                      token->length < 40 ? (int)token->length : 40, token->text);
 }

@@ -72,6 +72,13 @@ static bool rewrite_escape(struct rewrite *rewrite) {
         else
             return refuse(rewrite, c == 'W' ? "'\\W' inside a class" : "'\\H' inside a class");
         return true;
+    case 'b':
+        if (rewrite->in_class)
+            return refuse(rewrite, "'\\b' inside a class");
+        text_append(rewrite->out, "(?:(?<=[" WORDS "])(?![" WORDS "])|(?<![" WORDS "])(?=[" WORDS "]))");
+        return true;
+    case 'B':
+        return refuse(rewrite, "'\\B'");
     case 'u':
         for (int i = 0; i < 4; i++)
             if (!isxdigit((unsigned char)rewrite->at[i]))

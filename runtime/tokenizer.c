@@ -54,7 +54,8 @@ struct tokenizer *tokenizer_new(struct error *err) {
     struct tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
     if (tokenizer) {
         tokenizer->bos_id = -1;
-        if (bpe_init(&tokenizer->bpe) && piece_table_init(&tokenizer->added_pieces))
+        if (bpe_init(&tokenizer->bpe) && piece_table_init(&tokenizer->added_pieces)
+            && piece_table_init(&tokenizer->normal_pieces))
             return tokenizer;
     }
     tokenizer_close(tokenizer);
@@ -79,6 +80,7 @@ void tokenizer_close(struct tokenizer *tokenizer) {
         return;
     bpe_release(&tokenizer->bpe);
     piece_table_release(&tokenizer->added_pieces);
+    piece_table_release(&tokenizer->normal_pieces);
     added_tokens_release(&tokenizer->raw);
     added_tokens_release(&tokenizer->normalized);
     normalizer_free(tokenizer->normalizer);
@@ -131,8 +133,14 @@ static bool normalize_added(struct tokenizer *tokenizer, struct error *err) {
     bool ok = scratch != NULL;
     for (uint32_t i = 0; ok && i < set->count; i++) {
         const struct added_token *token = &set->tokens[i];
-        ok = normalizer_run(tokenizer->normalizer, scratch, token->content, token->length, &text, err)
-            && added_tokens_add(&changed, text.bytes, text.length, token->id, token->flags, err);
+        ok = normalizer_run(tokenizer->normalizer, scratch, token->content, token->length, &text, err);
+        bool is_same = ok && text.length == token->length && memcmp(text.bytes, token->content, text.length) == 0;
+        if (!ok || !text.length)   /* nothing left: it matches nothing */
+            continue;
+        ok = added_tokens_add(&changed, text.bytes, text.length, token->id, token->flags, err);
+        if (ok && !is_same)
+            ok = piece_table_add(&tokenizer->normal_pieces, token->id, text.bytes, text.length)
+                || error_set(err, ERROR_FAILED, "cannot open a tokenizer: out of memory");
     }
     text_release(&text);
     pattern_scratch_free(scratch);
@@ -144,7 +152,8 @@ static bool normalize_added(struct tokenizer *tokenizer, struct error *err) {
 
 static void mark_special(struct tokenizer *tokenizer, const struct added_tokens *set) {
     for (uint32_t i = 0; i < set->count; i++)
-        if (set->tokens[i].flags & ADDED_SPECIAL)
+        if ((set->tokens[i].flags & ADDED_SPECIAL)
+            && !piece_table_piece(&tokenizer->normal_pieces, set->tokens[i].id, NULL))
             tokenizer->is_special[set->tokens[i].id] = 1;
 }
 
@@ -271,7 +280,9 @@ bool tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_
 }
 
 const char *tokenizer_spelling(const struct tokenizer *tokenizer, int32_t id, size_t *length) {
-    const char *piece = piece_table_piece(&tokenizer->added_pieces, id, length);
+    const char *piece = piece_table_piece(&tokenizer->normal_pieces, id, length);
+    if (!piece)
+        piece = piece_table_piece(&tokenizer->added_pieces, id, length);
     return piece ? piece : piece_table_piece(&tokenizer->bpe.vocabulary, id, length);
 }
 

@@ -30,12 +30,15 @@ enum tokenizer_flags {
 bool tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t size,
                       unsigned flags, int32_t **ids, uint32_t *count, struct error *err);
 
-/* Appends to `text`. Ids out of range are errors. */
+/* Appends to `text`. Ids out of range are errors; the padding rows of the model's
+ * vocabulary (up to vocab_size of its config.json) decode to nothing. */
 bool tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, uint32_t count,
                       bool skip_special, struct text *text, struct error *err);
 
 /* Incremental decoding: feed one id at a time; what is certain comes out, never
- * half a UTF-8 character. `prompt` ids give the context (the first new token
+ * half a UTF-8 character, and all of it together is what tokenizer_decode() gives.
+ * A run of byte pieces (<0x0A> of SentencePiece vocabularies) is certain only when
+ * it ends, because one bad byte makes the whole run U+FFFD. `prompt` ids give the context (the first new token
  * keeps its leading space). */
 struct token_stream;
 struct token_stream *token_stream_new(const struct tokenizer *tokenizer, const int32_t *prompt,

@@ -41,6 +41,10 @@ static bool read_added_token(const struct reader *reader, const json_t *item) {
     }
     if (json_string_length(content) == 0)
         return true;   /* matches nothing */
+    /* A content that is in the vocabulary has the id that it has there. */
+    int32_t known = piece_table_find(&reader->tokenizer->bpe.vocabulary, json_string_value(content),
+                                     json_string_length(content));
+    id = known >= 0 ? known : id;
     return tokenizer_add_token(reader->tokenizer, json_string_value(content), json_string_length(content), id,
                                flags, reader->err);
 }

@@ -22,6 +22,8 @@ enum { EOS_LIMIT = 16, SPECIAL_IDS_LIMIT = 64 };
 struct tokenizer {
     struct bpe bpe;
     struct piece_table added_pieces;     /* ids and contents of the added tokens */
+    struct piece_table normal_pieces;    /* contents that normalizing changed: these ids decode to
+                                            them and are never skipped (as in the reference) */
     struct added_tokens raw, normalized; /* looked for before and after normalizing */
     uint8_t *is_special;                 /* [size] */
     uint32_t size;                       /* largest id + 1 */
