@@ -38,8 +38,8 @@ bool tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, uin
 /* Incremental decoding: feed one id at a time; what is certain comes out, never
  * half a UTF-8 character, and all of it together is what tokenizer_decode() gives.
  * A run of byte pieces (<0x0A> of SentencePiece vocabularies) is certain only when
- * it ends, because one bad byte makes the whole run U+FFFD. `prompt` ids give the context (the first new token
- * keeps its leading space). */
+ * it ends, because one bad byte makes the whole run U+FFFD. `prompt` ids give the
+ * context (the first new token keeps its leading space). */
 struct token_stream;
 struct token_stream *token_stream_new(const struct tokenizer *tokenizer, const int32_t *prompt,
                                       uint32_t prompt_count, bool skip_special);
