@@ -19,6 +19,9 @@
 #include "kernels/numerics.h"
 #include "kernels/kernel_args.h"
 #include "kernels/packed_r16.h"
+#ifdef DOT4_AVX2
+#include "kernels/tile_avx2.h"
+#endif
 
 #ifndef TILE
 #define TILE 8   /* tokens that share a decoded block in matmul_tile */
@@ -132,6 +135,36 @@ static inline void run_one(struct matmul_args args, global const uchar *weights,
         multiply(args, find_group(weights, args.rows, args.columns, g), g * GROUP_ROWS, 0, PARTS, x, y, 0, 1);
 }
 
+#ifdef DOT4_AVX2
+
+/* Four tokens at a time. The last four overlap those before where the count is no
+ * multiple; fewer than four go one by one. */
+static inline void run_tiles(struct matmul_args args, global const uchar *weights, struct inputs x,
+                             global float *y) {
+    int blocks = args.columns / GROUP_COLUMNS, last = args.token_count - TILE_TOKENS;
+    GROUPS_OF_ITEM(g) {
+        struct packed_group group = find_group(weights, args.rows, args.columns, g);
+        for (int token = 0; last < 0 && token < args.token_count; token++)
+            multiply(args, group, g * GROUP_ROWS, 0, PARTS, x, y, token, 1);
+        for (int first = 0; last >= 0 && first < args.token_count; first += TILE_TOKENS) {
+            int from = min(first, last);
+            size_t block = (size_t)from * blocks;
+            float8 acc[PARTS * TILE_TOKENS];
+            for (int i = 0; i < PARTS * TILE_TOKENS; i++)
+                acc[i] = (float8)(0.0f);
+            for (int b = 0; b < blocks; b++, block++)
+                add_block(group.quants + (size_t)b * QUANT_BYTES, group.steps + (size_t)b * GROUP_ROWS,
+                          group.floors + (size_t)b * GROUP_ROWS, x.values + block * 32, x.scales + block,
+                          x.sums + block, args.columns, (long)blocks * 4, acc);
+            for (int t = first - from; t < TILE_TOKENS; t++)
+                for (int p = 0; p < PARTS; p++)
+                    store_rows(args, y, from + t, g * GROUP_ROWS + p * LANES, acc[t * PARTS + p]);
+        }
+    }
+}
+
+#else
+
 static inline void run_tiles(struct matmul_args args, global const uchar *weights, struct inputs x,
                              global float *y) {
     GROUPS_OF_ITEM(g) {
@@ -142,6 +175,7 @@ static inline void run_tiles(struct matmul_args args, global const uchar *weight
     }
 }
 
+#endif
 #endif
 
 kernel void matmul_one(struct matmul_args args, global const uchar *restrict weights,
