@@ -36,9 +36,7 @@ static bool is_number(const char *text) {
     return *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 4;
 }
 
-/* A name, the number of a device that is not a CPU, or "cpu" for the first CPU. */
-static bool find_device(const struct device_list *list, const char *name, uint32_t *index,
-                        struct error *err) {
+bool device_choice_find(const struct device_list *list, const char *name, uint32_t *index, struct error *err) {
     long number = is_number(name) ? strtol(name, NULL, 10) : -1;
     const bool first_cpu = strcmp(name, "cpu") == 0;
     char known[300] = "";
@@ -71,7 +69,7 @@ struct naming {
 static bool add_name(void *context, const char *word, struct error *err) {
     struct naming *naming = context;
     uint32_t index;
-    if (!find_device(naming->list, word, &index, err))
+    if (!device_choice_find(naming->list, word, &index, err))
         return error_prefix(err, "%s", naming->option);
     for (uint32_t i = 0; i < naming->count; i++)
         if (naming->indices[i] == index)
@@ -129,7 +127,7 @@ static bool add_limit(void *context, const char *word, struct error *err) {
         return true;
     }
     uint32_t index;
-    if (!find_device(limits->list, name, &index, err))
+    if (!device_choice_find(limits->list, name, &index, err))
         return error_prefix(err, "%s", limits->option);
     if (index >= PLAN_MAX_DEVICES)
         return error_set(err, ERROR_USAGE, "%s: at most %d devices can be limited", limits->option,
@@ -292,7 +290,7 @@ static bool match_pattern(void *context, const char *word, struct error *err) {
         return false;
     if (strcmp(device, "host") != 0) {
         uint32_t index;
-        if (!find_device(matching->list, device, &index, err))
+        if (!device_choice_find(matching->list, device, &index, err))
             return error_prefix(err, "%s", matching->option);
         for (uint32_t i = 0; i < matching->choice->count; i++)
             if (matching->choice->chosen[i].index == index)

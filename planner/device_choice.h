@@ -51,6 +51,9 @@ bool device_choice_patterns(const struct device_list *list, const struct device_
  * met without knowing the machine's devices. */
 bool device_choice_names_devices(const struct plan_request *request);
 
+/* A name, the number of a device that is not a CPU, or "cpu" for the first CPU. */
+bool device_choice_find(const struct device_list *list, const char *name, uint32_t *index, struct error *err);
+
 /* Every word of a list separated by commas. False ends the walk and is returned. */
 typedef bool word_visit(void *context, const char *word, struct error *err);
 bool each_word(const char *list, word_visit *visit, void *context, struct error *err);

@@ -292,8 +292,8 @@ bool device_map_resolve(const struct device_map *map, const struct module_tree *
     for (uint32_t unit = 0; unit < tree->unit_count; unit++) {
         places[unit] = states[unit].entry->place;
         if (places[unit].device == DEVICE_MAP_DISK) {
-            error_set(err, ERROR_USAGE, "the map puts '%s' on disk (key '%s'): phirun computes where the weights lie and "
-                      "reads none of them again for every token; give it a device or the cpu",
+            error_set(err, ERROR_USAGE, "the map leaves '%s' on disk (key '%s'), to be read again for every token; phirun "
+                      "computes where the weights lie: give the devices or the cpu more memory",
                       states[unit].first->name, states[unit].entry->key);
             goto cleanup;
         }

@@ -56,10 +56,14 @@ bool device_map_read(const char *bytes, size_t size, const char *file, struct de
 bool device_map_resolve(const struct device_map *map, const struct module_tree *tree,
                         struct device_map_place *places, struct text *notes, struct error *err);
 
-/* A stored plan as a map of whole modules: one key for each block that lies on one
- * device, else for its halves. Devices that are no CPU are numbered by their place in
- * `list`, NULL: by their order in the plan; a CPU is "cpu". */
-bool device_map_from_plan(const struct plan *plan, const struct device_list *list, struct device_map *map,
-                          struct error *err);
+/* What a plan in JSON says of its workload, for all that `request` leaves open (0, ""; KV
+ * where `takes_kv`). Another kind of file says nothing. */
+bool device_map_read_request(const char *bytes, size_t size, const char *file, bool takes_kv,
+                             struct plan_request *request, struct error *err);
+
+/* A plan as a map of whole modules: one key for each block that lies on one device,
+ * else for its halves. Devices that are no CPU are numbered in the order of the machine's
+ * list, as --max-memory and maps number them; a CPU is "cpu". */
+bool device_map_from_plan(const struct plan *plan, struct device_map *map, struct error *err);
 
 #endif

@@ -152,26 +152,59 @@ bool device_map_read(const char *bytes, size_t size, const char *file, struct de
     return ok;
 }
 
+static bool read_request(const json_t *entry, const char *file, bool takes_kv, struct plan_request *request,
+                         struct error *err) {
+    const char *kv = "", *rope = "";
+    struct plan_request read = { 0 };
+    const struct { const char *key; uint32_t *read, *wanted; } counts[] = {
+        { "ctx", &read.context, &request->context }, { "prompt", &read.prompt_tokens, &request->prompt_tokens },
+        { "new", &read.new_tokens, &request->new_tokens },
+        { "micro_batch", &read.micro_batch, &request->micro_batch },
+    };
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        if (!json_get_u32(entry, counts[i].key, file, counts[i].read, err))
+            return false;
+        if (!*counts[i].wanted)
+            *counts[i].wanted = *counts[i].read;
+    }
+    if (!json_get_str(entry, "kv", file, &kv, err) || !json_get_str(entry, "rope", file, &rope, err))
+        return false;
+    if (takes_kv && *kv && !kv_type_from_name(kv, &request->kv_type))
+        return error_set(err, ERROR_USAGE, "'%s' asks for KV of the type '%.20s'; known are f32 and f16", file, kv);
+    if (!request->rope[0])
+        snprintf(request->rope, sizeof request->rope, "%s", rope);
+    return true;
+}
+
+bool device_map_read_request(const char *bytes, size_t size, const char *file, bool takes_kv,
+                             struct plan_request *request, struct error *err) {
+    json_t *root = json_read_text(bytes, size, file, err);
+    const json_t *entry = json_object_get(root, "request");
+    bool ok = root && (!json_is_array(json_object_get(root, "devices")) || !json_is_object(entry) ||
+                       read_request(entry, file, takes_kv, request, err));
+    json_decref(root);
+    return ok;
+}
+
 /* ---- from a plan ---- */
 
-/* The number of a device in Accelerate's terms: how many before it are no CPU. */
-static struct device_map_place number_device(const struct plan *plan, const struct device_list *list, int32_t index) {
+/* The order of the machine's list, of which a plan keeps all devices: by type, then by
+ * the number in the short name. */
+static bool precedes(const struct device *a, const struct device *b) {
+    if (a->type != b->type)
+        return a->type < b->type;
+    return strtoul(a->short_name + strcspn(a->short_name, "0123456789"), NULL, 10) <
+           strtoul(b->short_name + strcspn(b->short_name, "0123456789"), NULL, 10);
+}
+
+static struct device_map_place number_device(const struct plan *plan, int32_t index) {
     struct device_map_place place = { .device = DEVICE_MAP_CPU };
     if (index == PLAN_HOST || plan->devices[index].device.type == DEVICE_CPU)
         return place;
-    const char *name = plan->devices[index].device.short_name;
-    int32_t number = 0;
-    bool found = false;
-    for (uint32_t i = 0; list && !found && i < list->count; i++) {
-        found = strcmp(list->devices[i].short_name, name) == 0;
-        number += !found && list->devices[i].short_name[0] && list->devices[i].type != DEVICE_CPU;
-    }
-    if (!found) {
-        number = 0;
-        for (int32_t i = 0; i < index; i++)
-            number += plan->devices[i].device.type != DEVICE_CPU;
-    }
-    place.device = number;
+    place.device = 0;
+    for (uint32_t i = 0; i < plan->device_count; i++)
+        place.device += plan->devices[i].device.type != DEVICE_CPU &&
+                        precedes(&plan->devices[i].device, &plan->devices[index].device);
     return place;
 }
 
@@ -201,8 +234,7 @@ static bool add_half(struct device_map *map, const char *layer, const char *cons
     return true;
 }
 
-bool device_map_from_plan(const struct plan *plan, const struct device_list *list, struct device_map *map,
-                          struct error *err) {
+bool device_map_from_plan(const struct plan *plan, struct device_map *map, struct error *err) {
     static const char *const attn[] = { "input_layernorm", "self_attn", NULL };
     static const char *const ffn[] = { "post_attention_layernorm", "mlp", NULL };
     static const char *const tail[] = { "model.norm", "model.rotary_emb", "lm_head" };
@@ -211,17 +243,17 @@ bool device_map_from_plan(const struct plan *plan, const struct device_list *lis
     *map = (struct device_map){ 0 };
     if (plan->unit_count < 2 || !shard_of(plan, 0, &shard, err))
         return false;
-    bool ok = device_map_add(map, "model.embed_tokens", number_device(plan, list, shard->device), err);
+    bool ok = device_map_add(map, "model.embed_tokens", number_device(plan, shard->device), err);
     for (uint32_t block = 0; ok && block < (plan->unit_count - 2) / 2; block++) {
         char layer[32];
         snprintf(layer, sizeof layer, "model.layers.%u", block);
         ok = shard_of(plan, 1 + 2 * block, &shard, err);
         if (ok)
-            place = number_device(plan, list, shard->device);
+            place = number_device(plan, shard->device);
         ok = ok && shard_of(plan, 2 + 2 * block, &shard, err);
         if (!ok)
             break;
-        second = number_device(plan, list, shard->device);
+        second = number_device(plan, shard->device);
         if (place.device == second.device)
             ok = device_map_add(map, layer, place, err);
         else
@@ -229,7 +261,7 @@ bool device_map_from_plan(const struct plan *plan, const struct device_list *lis
     }
     ok = ok && shard_of(plan, plan->unit_count - 1, &shard, err);
     for (size_t i = 0; ok && i < sizeof tail / sizeof *tail; i++)
-        ok = device_map_add(map, tail[i], number_device(plan, list, shard->device), err);
+        ok = device_map_add(map, tail[i], number_device(plan, shard->device), err);
     if (!ok)
         device_map_release(map);
     return ok;

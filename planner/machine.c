@@ -234,7 +234,7 @@ bool machine_survey(const struct machine_request *request, struct machine *machi
         ok = look_at_devices(request, machine, &results, err);
     else if (survey_cache_load(&machine->devices))
         ok = recall(request->store, &machine->devices, &results, err);
-    else if (request->plan && device_choice_names_devices(request->plan))
+    else if (request->names_devices || (request->plan && device_choice_names_devices(request->plan)))
         ok = look_at_devices(request, machine, &results, err);
     else
         ok = assume_devices(request, machine, err);

@@ -22,6 +22,7 @@ struct machine_request {
     const struct host_memory *host;
     bool measure_again;                  /* even what the store remembers */
     bool is_dry_run;                     /* start no driver where that can be helped, write nothing */
+    bool names_devices;                  /* an assumed device will not do; the plan's request may say so, too */
     const volatile sig_atomic_t *interrupted;
 };
 

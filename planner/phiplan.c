@@ -29,6 +29,8 @@ static bool run(const struct plan_options *options, struct error *err) {
     case VERB_LIST: return plan_command_list(&command, err);
     case VERB_SHOW: return plan_command_show(&command, err);
     case VERB_REMOVE: return plan_command_remove(&command, err);
+    case VERB_EXPORT: return plan_command_export(&command, err);
+    case VERB_IMPORT: return plan_command_import(&command, err);
     case VERB_HELP: return fputs(plan_options_help, stdout) >= 0 && fflush(stdout) == 0;
     case VERB_VERSION: return puts(plan_options_version) >= 0 && fflush(stdout) == 0;
     }

@@ -129,7 +129,9 @@ static bool report(const struct command *command, const struct made_plan *made, 
     struct text text;
     text_init(&text);
     bool ok = true;
-    if (command->options->json)
+    if (command->options->format == FORMAT_ACCELERATE)
+        ok = command_accelerate_text(made->plan, &text, err);
+    else if (command->options->json)
         ok = plan_report_json(made->plan, &extra, &text, err);
     else
         plan_report_table(made->plan, &extra, &text);
@@ -149,9 +151,10 @@ static bool save(const struct command *command, struct made_plan *made, const st
     return plan_store_save_model(store, model, hashes, &row, err) && plan_store_save_plan(store, row, plan, err);
 }
 
-bool plan_command_plan(const struct command *command, struct error *err) {
+bool command_make_plan(const struct command *command, const struct plan_request *wanted,
+                       const struct device_map *map, struct error *err) {
     const struct plan_options *options = command->options;
-    struct plan_request request = options->request;
+    struct plan_request request = *wanted;
     struct model_hashes hashes;
     struct host_memory host;
     struct machine machine = { 0 };
@@ -170,11 +173,11 @@ bool plan_command_plan(const struct command *command, struct error *err) {
         goto cleanup;
     struct machine_request survey = { .model = model, .plan = &request, .store = store, .host = &host,
                                       .measure_again = options->probe, .is_dry_run = options->dry_run,
-                                      .interrupted = command->interrupted };
+                                      .names_devices = map != NULL, .interrupted = command->interrupted };
     if (!machine_survey(&survey, &machine, err))
         goto cleanup;
 
-    struct sizing_source source = { model, &machine.devices, machine.rates, machine.memory_bytes, &host };
+    struct sizing_source source = { model, &machine.devices, machine.rates, machine.memory_bytes, &host, map };
     bool planned = plan_make(&source, &request, &made, &notes, err);
     fputs(notes.bytes, stderr);
     if (!planned)

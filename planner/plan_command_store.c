@@ -58,7 +58,7 @@ static struct plan *find_by_model(const struct command *command, struct plan_sto
     return found;
 }
 
-static struct plan *find_plan(const struct command *command, struct plan_store *store, struct error *err) {
+struct plan *command_find_plan(const struct command *command, struct plan_store *store, struct error *err) {
     int64_t id;
     if (!command->options->subject)
         return plan_store_newest_plan(store, err);
@@ -72,7 +72,7 @@ bool plan_command_show(const struct command *command, struct error *err) {
     struct text text;
     text_init(&text);
     struct plan_store *store = command_open_store(command, STORE_EXISTING, err);
-    struct plan *plan = store ? find_plan(command, store, err) : NULL;
+    struct plan *plan = store ? command_find_plan(command, store, err) : NULL;
     bool ok = plan != NULL;
     if (ok && command->options->json)
         ok = plan_report_json(plan, &extra, &text, err);
@@ -87,7 +87,7 @@ bool plan_command_show(const struct command *command, struct error *err) {
 
 bool plan_command_remove(const struct command *command, struct error *err) {
     struct plan_store *store = command_open_store(command, STORE_EXISTING, err);
-    struct plan *plan = store ? find_plan(command, store, err) : NULL;
+    struct plan *plan = store ? command_find_plan(command, store, err) : NULL;
     bool ok = plan && plan_store_remove_plan(store, plan->id, err);
     if (ok)
         fprintf(stderr, "phiplan: removed plan %lld '%s' of %s\n", (long long)plan->id, plan->name,

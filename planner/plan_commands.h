@@ -4,6 +4,7 @@
 
 #include "common/text.h"
 #include "db/plan_store.h"
+#include "planner/device_map.h"
 #include "planner/plan_options.h"
 
 #include <signal.h>
@@ -18,6 +19,8 @@ bool plan_command_devices(const struct command *command, struct error *err);
 bool plan_command_list(const struct command *command, struct error *err);
 bool plan_command_show(const struct command *command, struct error *err);
 bool plan_command_remove(const struct command *command, struct error *err);
+bool plan_command_export(const struct command *command, struct error *err);
+bool plan_command_import(const struct command *command, struct error *err);
 
 /* ---- shared by them ---- */
 
@@ -30,6 +33,16 @@ struct model *command_open_model(const struct command *command, const char *argu
 /* Its hashes, by the store's cache of file digests; a progress bar on a terminal. */
 bool command_hash_model(const struct command *command, const struct model *model, struct plan_store *store,
                         struct model_hashes *hashes, struct error *err);
+
+/* The plan that the options name: an id, a MODEL, or the newest. NULL on failure. */
+struct plan *command_find_plan(const struct command *command, struct plan_store *store, struct error *err);
+
+/* Plan the model that the options name; `map` (NULL: the policy decides) says where units go. */
+bool command_make_plan(const struct command *command, const struct plan_request *wanted,
+                       const struct device_map *map, struct error *err);
+
+/* A plan as an Accelerate map and a newline. */
+bool command_accelerate_text(const struct plan *plan, struct text *text, struct error *err);
 
 /* Write to stdout; a closed pipe or a full disk is an error. */
 bool command_print(const struct text *text, struct error *err);

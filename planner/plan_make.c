@@ -1,5 +1,7 @@
 #include "planner/plan_make.h"
 
+#include "planner/fixed_placement.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +165,8 @@ static bool add_devices(const struct sizing *sizing, const struct placement_resu
         bool empty = !placement_bytes(&sizing->input, &result->best, d);
         if (empty)
             placement_empty_reason(&sizing->input, result, d, entry->empty_reason, sizeof entry->empty_reason);
+        if (empty && placement_is_fixed(sizing))
+            snprintf(entry->empty_reason, sizeof entry->empty_reason, "the map puts nothing there");
         if (empty && is_fill && sizing->input.devices[d].budget_bytes == 0)
             snprintf(entry->empty_reason, sizeof entry->empty_reason, "its memory limit is 0");
     }
@@ -203,7 +207,8 @@ static struct plan *write_plan(const struct sizing *sizing, const struct placeme
     plan->predicted_decode_tokens_per_s_end = per_second(1, forecast.token_end_s);
     plan->predicted_first_token_s = forecast.prefill_s;
     plan->predicted_total_s = result->best.seconds;
-    placement_binding(&sizing->input, &result->best, plan->binding, sizeof plan->binding);
+    if (!placement_is_fixed(sizing))
+        placement_binding(&sizing->input, &result->best, plan->binding, sizeof plan->binding);
     return plan;
 
 failed:
@@ -213,7 +218,10 @@ failed:
 
 /* ---- what would fit ---- */
 
-static bool place(const struct sizing *sizing, struct placement_result *result, struct error *err) {
+static bool place(const struct sizing *sizing, struct placement_result *result, struct text *notes,
+                  struct error *err) {
+    if (placement_is_fixed(sizing))
+        return placement_fixed(sizing, result, notes, err);
     return strcmp(sizing->request->policy, "fill") == 0 ? placement_fill(&sizing->input, result, err)
                                                         : placement_fastest(&sizing->input, result, err);
 }
@@ -270,7 +278,7 @@ bool plan_make(const struct sizing_source *source, struct plan_request *request,
     *made = (struct made_plan){ 0 };
     if (!request_complete(request, source->model, err) || !sizing_make(&sizing, source, request, notes, err))
         return false;
-    bool ok = place(&sizing, &result, err);
+    bool ok = place(&sizing, &result, notes, err);
     if (ok) {
         made->plan = write_plan(&sizing, &result, err);
         made->alternative_count = made->plan ? result.alternative_count : 0;

@@ -1,10 +1,14 @@
 #include "planner/plan_options.h"
 
+#include "planner/accelerate_map.h"
+#include "planner/fixed_placement.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 const char plan_options_version[] = "phiplan 0.1";
 
@@ -14,6 +18,9 @@ const char plan_options_help[] =
     "       phiplan list [--json]            the stored plans, newest first\n"
     "       phiplan show [PLAN] [--json]     one plan: an id, a MODEL, or the newest\n"
     "       phiplan rm PLAN                  forget a plan\n"
+    "       phiplan export [PLAN] --format json|accelerate    a plan as a file\n"
+    "       phiplan import FILE MODEL        plan by a device map of Accelerate, or\n"
+    "                                        by what export --format json wrote\n"
     "\n"
     "MODEL is a directory with config.json and *.safetensors, a .gguf file, or\n"
     "org/name[@revision] in the local Hugging Face cache. Nothing is downloaded.\n"
@@ -26,7 +33,8 @@ const char plan_options_help[] =
     "  --weights keep      the values of the file (keep)\n"
     "  --rope auto|short|long   LongRoPE factors (auto: by length)\n"
     "  --micro-batch N     most tokens in one pass (256)\n"
-    "  --dtype T           type of weights where there is only a config.json\n"
+    "  --dtype T           type of weights where there is only a config.json, and\n"
+    "                      what the hf- policies count with: float16, q4_0 ...\n"
     "devices\n"
     "  --devices L         use just these, in this order: gpu0,cpu0\n"
     "  --exclude L         leave these out\n"
@@ -35,6 +43,8 @@ const char plan_options_help[] =
     "  --max-buffer S      largest single buffer: 1GiB, or gpu0=1GiB,cpu0=2GiB\n"
     "  --policy P          fastest: least time for the workload (default)\n"
     "                      fill: each device in turn as full as it goes\n"
+    "                      hf-sequential, hf-balanced, hf-balanced-low-0: where\n"
+    "                      Accelerate puts it; hf-auto: where transformers does\n"
     "  --pin PATTERN=DEVICE     put units there: 'ffn.*=cpu1', 'embed=gpu0'\n"
     "  --forbid PATTERN=DEVICE  keep units away: 'head=gpu0'\n"
     "  --probe             measure the devices again\n"
@@ -42,7 +52,8 @@ const char plan_options_help[] =
     "  --name NAME         name of the plan (default)\n"
     "  --dry-run           only show; store nothing, read no weights\n"
     "  --verify            compute the file hashes again\n"
-    "  --format table|json, --json   (table)\n"
+    "  --format table|json|accelerate, --json   (table). A --dry-run of an hf-\n"
+    "                      policy as accelerate works for devices that are not here\n"
     "  --db FILE           the store ($PHI_STORE, else ~/.local/share/phi/plans.db)\n"
     "  --help, --version\n"
     "\n"
@@ -137,10 +148,10 @@ static bool not_yet(const char *what, struct error *err) {
     return error_set(err, ERROR_USAGE, "'%s' is not part of this version; see phiplan --help for what is", what);
 }
 
-static const char *const policies[] = { "fastest", "fill", NULL };
-static const char *const later_policies[] = {
-    "balanced", "hf-sequential", "hf-balanced", "hf-balanced-low-0", "hf-auto", NULL
+static const char *const policies[] = {
+    "fastest", "fill", "hf-sequential", "hf-balanced", "hf-balanced-low-0", "hf-auto", NULL
 };
+static const char *const later_policies[] = { "balanced", NULL };
 static const char *const kv_types[] = { "f16", "f32", NULL };
 static const char *const later_kv_types[] = { "q8_0", NULL };
 static const char *const weights[] = { "keep", NULL };
@@ -148,8 +159,27 @@ static const char *const later_weights[] = { "f16", "q8_0", "q4_0", "auto", NULL
 static const char *const ropes[] = { "auto", "short", "long", NULL };
 static const char *const slices[] = { "off", NULL };
 static const char *const later_slices[] = { "auto", NULL };
-static const char *const formats[] = { "table", "json", NULL };
-static const char *const later_formats[] = { "accelerate", "dot", "svg", NULL };
+static const char *const formats[] = { "table", "json", "accelerate", NULL };   /* as enum plan_format */
+static const char *const later_formats[] = { "dot", "svg", NULL };
+
+static void set_format(struct plan_options *options, enum plan_format format) {
+    options->format = format;
+    options->json = format == FORMAT_JSON;
+}
+
+/* Also as torch spells it: float16, bfloat16, float32; int8 to count with. */
+static bool parse_dtype(char field[16], const char *text, struct error *err) {
+    static const struct { const char *torch, *ours; } names[] = {
+        { "float16", "f16" }, { "half", "f16" }, { "bfloat16", "bf16" }, { "float32", "f32" }, { "float", "f32" },
+    };
+    enum tensor_type type;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcasecmp(text, names[i].torch) == 0)
+            text = names[i].ours;
+    if (!tensor_type_from_name(text, &type) && !accelerate_dtype_bytes(text))
+        return error_set(err, ERROR_USAGE, "--dtype takes float32, float16, bfloat16, q8_0, q4_0 ..., not '%s'", text);
+    return copy_text("dtype", field, 16, text, err);
+}
 
 static bool apply(struct plan_options *options, int code, const char *value, struct error *err) {
     struct plan_request *request = &options->request;
@@ -160,6 +190,7 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_NEW: return parse_count("new", value, &request->new_tokens, err);
     case OPTION_MICRO_BATCH: return parse_count("micro-batch", value, &request->micro_batch, err);
     case OPTION_KV:
+        options->kv_given = true;
         return parse_word("kv", word, sizeof word, value, kv_types, later_kv_types, err) &&
                kv_type_from_name(word, &request->kv_type);
     case OPTION_WEIGHTS:
@@ -171,23 +202,22 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_MAX_BUFFER:
         return add_text("max-buffer", request->max_buffer, sizeof request->max_buffer, value, err);
     case OPTION_POLICY:
+        if (strcmp(value, POLICY_IMPORT) == 0)
+            return error_set(err, ERROR_USAGE, "a plan by a map is made from the map: phiplan import FILE MODEL");
         return parse_word("policy", request->policy, sizeof request->policy, value, policies, later_policies, err);
     case OPTION_PIN: return add_text("pin", request->pins, sizeof request->pins, value, err);
     case OPTION_FORBID: return add_text("forbid", request->forbids, sizeof request->forbids, value, err);
     case OPTION_ROPE:
         return parse_word("rope", request->rope, sizeof request->rope, value, ropes, NULL, err);
-    case OPTION_DTYPE: {
-        enum tensor_type type;
-        if (!tensor_type_from_name(value, &type))
-            return error_set(err, ERROR_USAGE, "--dtype takes f32, f16, bf16, q8_0, q4_0 ..., not '%s'", value);
-        return copy_text("dtype", request->dtype, sizeof request->dtype, value, err);
-    }
+    case OPTION_DTYPE: return parse_dtype(request->dtype, value, err);
     case OPTION_SLICES:
         return parse_word("slices", request->slices, sizeof request->slices, value, slices, later_slices, err);
     case OPTION_FORMAT:
         if (!parse_word("format", word, sizeof word, value, formats, later_formats, err))
             return false;
-        options->json = strcmp(word, "json") == 0;
+        for (enum plan_format format = FORMAT_TABLE; format <= FORMAT_ACCELERATE; format++)
+            if (strcmp(word, formats[format]) == 0)
+                set_format(options, format);
         return true;
     case OPTION_NAME:
         if (!*value || strlen(value) >= sizeof ((struct plan *)NULL)->name)
@@ -201,7 +231,7 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_PROBE: options->probe = true; return true;
     case OPTION_VERIFY: options->verify = true; return true;
     case OPTION_DRY_RUN: options->dry_run = true; return true;
-    case OPTION_JSON: options->json = true; return true;
+    case OPTION_JSON: set_format(options, FORMAT_JSON); return true;
     case OPTION_STREAM: return not_yet("--stream", err);
     case OPTION_SIMULATE: return not_yet("--simulate", err);
     case OPTION_HELP: options->verb = VERB_HELP; return true;
@@ -214,9 +244,9 @@ static bool apply(struct plan_options *options, int code, const char *value, str
 static bool parse_verb(const char *word, enum plan_verb *verb, bool *is_verb, struct error *err) {
     static const struct { const char *word; enum plan_verb verb; } verbs[] = {
         { "plan", VERB_PLAN }, { "devices", VERB_DEVICES }, { "list", VERB_LIST }, { "show", VERB_SHOW },
-        { "rm", VERB_REMOVE },
+        { "rm", VERB_REMOVE }, { "export", VERB_EXPORT }, { "import", VERB_IMPORT },
     };
-    static const char *const later[] = { "why", "diff", "export", "import", "check", "gc" };
+    static const char *const later[] = { "why", "diff", "check", "gc" };
     *is_verb = false;
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(word, verbs[i].word) == 0) {
@@ -231,8 +261,29 @@ static bool parse_verb(const char *word, enum plan_verb *verb, bool *is_verb, st
     return true;
 }
 
+/* What only shows once everything is read. */
+static bool check_together(struct plan_options *options, bool format_given, struct error *err) {
+    const enum plan_verb verb = options->verb;
+    const struct plan_request *request = &options->request;
+    bool makes_plan = verb == VERB_PLAN || verb == VERB_IMPORT;
+    if (verb == VERB_EXPORT && !format_given)
+        set_format(options, FORMAT_JSON);
+    if (verb == VERB_EXPORT && options->format == FORMAT_TABLE)
+        return error_set(err, ERROR_USAGE, "export writes json or accelerate; a table comes from phiplan show");
+    if (options->format == FORMAT_ACCELERATE && !makes_plan && verb != VERB_EXPORT)
+        return error_set(err, ERROR_USAGE, "--format accelerate is for plans: phiplan MODEL, import and export");
+    if (strcmp(request->dtype, "int8") == 0 && !accelerate_is_policy(request->policy))
+        return error_set(err, ERROR_USAGE, "--dtype int8 is only what the hf- policies count with; here it takes f32, f16, "
+                         "bf16, q8_0, q4_0 ...");
+    if (verb == VERB_IMPORT && request->policy[0])
+        return error_set(err, ERROR_USAGE, "--policy '%s' and the map both say where units go; leave one out",
+                         request->policy);
+    return true;
+}
+
 bool plan_options_parse(int argc, char **argv, struct plan_options *options, struct error *err) {
     *options = (struct plan_options){ .verb = VERB_PLAN, .request = { .kv_type = KV_F16 } };
+    bool format_given = false;
     opterr = 0;
     optind = 0;   /* GNU: start afresh, whatever was parsed before */
     for (int code; (code = getopt_long(argc, argv, ":h", long_options, NULL)) != -1;) {
@@ -248,6 +299,7 @@ bool plan_options_parse(int argc, char **argv, struct plan_options *options, str
         }
         if (!apply(options, code, optarg, err))
             return false;
+        format_given = format_given || code == OPTION_FORMAT || code == OPTION_JSON;
         if (options->verb == VERB_HELP || options->verb == VERB_VERSION)
             return true;
     }
@@ -255,6 +307,10 @@ bool plan_options_parse(int argc, char **argv, struct plan_options *options, str
     if (optind < argc && !parse_verb(argv[optind], &options->verb, &is_verb, err))
         return false;
     optind += is_verb;
+    if (options->verb == VERB_IMPORT && argc - optind < 2)
+        return error_set(err, ERROR_USAGE, "import wants a FILE with the map and a MODEL; see phiplan --help");
+    if (options->verb == VERB_IMPORT)
+        options->file = argv[optind++];
     if (optind < argc)
         options->subject = argv[optind++];
     if (optind < argc)
@@ -266,5 +322,5 @@ bool plan_options_parse(int argc, char **argv, struct plan_options *options, str
                              : "no PLAN given: an id from phiplan list, or a MODEL");
     if ((options->verb == VERB_DEVICES || options->verb == VERB_LIST) && options->subject)
         return error_set(err, ERROR_USAGE, "'%s' is one argument too many; see phiplan --help", options->subject);
-    return true;
+    return check_together(options, format_given, err);
 }

@@ -4,15 +4,22 @@
 
 #include "common/plan.h"
 
-enum plan_verb { VERB_PLAN, VERB_DEVICES, VERB_LIST, VERB_SHOW, VERB_REMOVE, VERB_HELP, VERB_VERSION };
+enum plan_verb {
+    VERB_PLAN, VERB_DEVICES, VERB_LIST, VERB_SHOW, VERB_REMOVE, VERB_EXPORT, VERB_IMPORT, VERB_HELP, VERB_VERSION
+};
+
+enum plan_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_ACCELERATE };
 
 struct plan_options {
     enum plan_verb verb;
     const char *subject;          /* MODEL or PLAN; NULL: not given. Borrowed from argv, as all strings */
+    const char *file;             /* of import */
     struct plan_request request;  /* as typed: what was not given is 0 or "" */
     const char *name;             /* NULL: "default" */
     const char *database;         /* NULL: the default path */
-    bool json, dry_run, probe, verify;
+    enum plan_format format;
+    bool json;                    /* the format is FORMAT_JSON */
+    bool dry_run, probe, verify, kv_given;
 };
 
 /* ERROR_USAGE for what makes no sense or is not part of this version. Permutes

@@ -1,5 +1,7 @@
 #include "planner/sizing.h"
 
+#include "planner/accelerate_map.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,8 +197,12 @@ static void size_units(struct sizing *sizing, uint32_t chosen, struct error *why
 bool sizing_make(struct sizing *sizing, const struct sizing_source *source,
                  const struct plan_request *request, struct text *notes, struct error *err) {
     const struct model *model = source->model;
+    struct plan_request limits = *request;
     *sizing = (struct sizing){ .source = source, .request = request };
-    if (!device_choice_make(source->devices, source->memory_bytes, request, source->host, &sizing->choice, notes, err))
+    /* To Accelerate it limits the weights alone: see fixed_placement.h. */
+    if (accelerate_is_policy(request->policy))
+        limits.max_memory[0] = '\0';
+    if (!device_choice_make(source->devices, source->memory_bytes, &limits, source->host, &sizing->choice, notes, err))
         return false;
     sizing->numeric = model_numeric_class(model, false);
     sizing->workload = (struct workload){

@@ -5,6 +5,7 @@
 
 #include "planner/cost.h"
 #include "planner/device_choice.h"
+#include "planner/device_map.h"
 #include "planner/placement.h"
 
 /* What a plan is made from; all borrowed. */
@@ -14,6 +15,7 @@ struct sizing_source {
     const struct device_rates *rates;    /* [devices->count] */
     const uint64_t *memory_bytes;        /* [devices->count]: what can be had; NULL: as reported */
     const struct host_memory *host;
+    const struct device_map *map;        /* where units go, brought along; NULL: the policy decides */
 };
 
 struct sizing {

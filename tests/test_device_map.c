@@ -251,22 +251,20 @@ static void a_plan_becomes_a_map_of_whole_blocks(void **state) {
     struct error err = { 0 };
     struct device_map map;
     struct plan *plan = test_plan(2, "default");   /* embed on the host, a half each on gpu0 and cpu0 */
-    ASSERT_OK(device_map_from_plan(plan, NULL, &map, &err), err);
+    ASSERT_OK(device_map_from_plan(plan, &map, &err), err);
     check_print(&map, "{\"model.embed_tokens\": \"cpu\", \"model.layers.0\": 0, \"model.layers.1\": \"cpu\", "
                       "\"model.norm\": \"cpu\", \"model.rotary_emb\": \"cpu\", \"lm_head\": \"cpu\"}");
     device_map_release(&map);
-    /* Halves apart, and the number that the device has on its machine. */
-    struct device devices[3];
-    memset(devices, 0, sizeof devices);
-    snprintf(devices[0].short_name, sizeof devices[0].short_name, "%s", "cpu0");
-    devices[0].type = DEVICE_CPU;
-    snprintf(devices[1].short_name, sizeof devices[1].short_name, "%s", "gpu9");
-    devices[2] = plan->devices[0].device;
-    const struct device_list list = { devices, 3 };
+    /* Halves apart; the number that the device has in the machine's list, which starts with GPUs. */
+    snprintf(plan->devices[0].device.short_name, sizeof plan->devices[0].device.short_name, "%s", "igpu0");
+    plan->devices[0].device.type = DEVICE_IGPU;
+    plan->devices[2].device.type = DEVICE_GPU;
+    snprintf(plan->devices[2].device.short_name, sizeof plan->devices[2].device.short_name, "%s", "gpu0");
+    plan->device_count = 3;
     for (uint32_t i = 0; i < plan->shard_count; i++)
         if (plan->shards[i].unit == 3)
             plan->shards[i].device = 0;
-    ASSERT_OK(device_map_from_plan(plan, &list, &map, &err), err);
+    ASSERT_OK(device_map_from_plan(plan, &map, &err), err);
     check_print(&map, "{\"model.embed_tokens\": \"cpu\", \"model.layers.0\": 1, "
                       "\"model.layers.1.input_layernorm\": 1, \"model.layers.1.self_attn\": 1, "
                       "\"model.layers.1.post_attention_layernorm\": \"cpu\", \"model.layers.1.mlp\": \"cpu\", "
@@ -291,7 +289,7 @@ static void a_sliced_plan_has_no_map(void **state) {
     second.part_begin = 1;
     second.part_end = 2;
     ASSERT_OK(plan_add_shard(plan, &second, &err), err);
-    assert_false(device_map_from_plan(plan, NULL, &map, &err));
+    assert_false(device_map_from_plan(plan, &map, &err));
     assert_non_null(strstr(err.text, "'attn.0' is sliced"));
     plan_free(plan);
 }

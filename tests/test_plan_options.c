@@ -45,6 +45,8 @@ static void verbs_take_what_they_need(void **state) {
         { "plan list", VERB_PLAN, "list" },   { "./list --dry-run", VERB_PLAN, "./list" },
         { "devices --json", VERB_DEVICES, NULL }, { "list", VERB_LIST, NULL }, { "show", VERB_SHOW, NULL },
         { "show 3", VERB_SHOW, "3" },         { "rm 3", VERB_REMOVE, "3" },
+        { "export", VERB_EXPORT, NULL },      { "export 3 --format accelerate", VERB_EXPORT, "3" },
+        { "import map.json a", VERB_IMPORT, "a" },
         { "--help nonsense", VERB_HELP, NULL }, { "--version", VERB_VERSION, NULL },
         { "-- --odd-name", VERB_PLAN, "--odd-name" },
     };
@@ -58,6 +60,28 @@ static void verbs_take_what_they_need(void **state) {
             assert_string_equal(options.subject, cases[i].subject);
         else
             assert_null(options.subject);
+    }
+}
+
+static void formats_and_types_are_told_apart(void **state) {
+    (void)state;
+    static const struct { const char *line; enum plan_format format; const char *dtype; } cases[] = {
+        { "a", FORMAT_TABLE, "" },                { "a --json", FORMAT_JSON, "" },
+        { "a --format json", FORMAT_JSON, "" },   { "a --format table --json", FORMAT_JSON, "" },
+        { "export", FORMAT_JSON, "" },            { "export --format accelerate", FORMAT_ACCELERATE, "" },
+        { "a --dtype float16 --format accelerate", FORMAT_ACCELERATE, "f16" },
+        { "a --dtype bfloat16", FORMAT_TABLE, "bf16" }, { "a --dtype FLOAT32", FORMAT_TABLE, "f32" },
+        { "a --dtype q4_0", FORMAT_TABLE, "q4_0" },
+        { "a --policy hf-auto --dtype int8", FORMAT_TABLE, "int8" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct plan_options options;
+        struct error err = { 0 };
+        char words[512];
+        ASSERT_OK(parse(cases[i].line, words, &options, &err), err);
+        assert_int_equal(options.format, cases[i].format);
+        assert_int_equal(options.json, cases[i].format == FORMAT_JSON);
+        assert_string_equal(options.request.dtype, cases[i].dtype);
     }
 }
 
@@ -75,8 +99,9 @@ static void wrong_usage_is_named(void **state) {
         { "a --ctx", "'--ctx' wants a value" },
         { "a --contest 5", "there is no option '--contest'" },
         { "a -x", "there is no option '-x'" },
-        { "a --policy slowest", "--policy takes fastest, fill, not 'slowest'" },
-        { "a --policy balanced", "--policy 'balanced' is not part of this version; it knows fastest, fill" },
+        { "a --policy slowest", "--policy takes fastest, fill, hf-sequential, hf-balanced, hf-balanced-low-0, hf-auto, not 'slowest'" },
+        { "a --policy balanced", "--policy 'balanced' is not part of this version; it knows fastest, fill, hf-" },
+        { "a --policy import", "phiplan import FILE MODEL" },
         { "a --kv q8_0", "--kv 'q8_0' is not part of this version; it knows f16, f32" },
         { "a --weights q4_0", "--weights 'q4_0' is not part of this version" },
         { "a --slices auto", "--slices 'auto' is not part of this version" },
@@ -85,7 +110,14 @@ static void wrong_usage_is_named(void **state) {
         { "a --simulate x.json", "'--simulate' is not part of this version" },
         { "why", "'phiplan why' is not part of this version" },
         { "gc", "'phiplan gc' is not part of this version" },
-        { "a --dtype q9", "--dtype takes f32, f16" },
+        { "a --dtype q9", "--dtype takes float32, float16" },
+        { "a --dtype int8", "--dtype int8 is only what the hf- policies count with" },
+        { "import", "import wants a FILE" },
+        { "import map.json", "import wants a FILE" },
+        { "import map.json a --policy fill", "--policy 'fill' and the map" },
+        { "import map.json a b", "'b' is one argument too many" },
+        { "export --format table", "export writes json or accelerate" },
+        { "devices --format accelerate", "--format accelerate is for plans" },
         { "a --name=", "--name takes 1 to 63 characters" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -137,6 +169,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_become_a_request),
         cmocka_unit_test(verbs_take_what_they_need),
+        cmocka_unit_test(formats_and_types_are_told_apart),
         cmocka_unit_test(wrong_usage_is_named),
         cmocka_unit_test(the_help_fits_eighty_columns),
         cmocka_unit_test(host_memory_is_what_is_left_for_us),
