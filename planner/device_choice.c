@@ -166,12 +166,15 @@ static bool add_pinned(void *context, const char *word, struct error *err) {
 
 static uint64_t memory_budget(const struct device *device, uint64_t memory, const struct limit *limit,
                               uint64_t pool_bytes) {
+    /* A CPU's memory is the host's, whatever its driver reports that day. */
+    if (device->type == DEVICE_CPU)
+        return limit->given ? limit_bytes(limit, pool_bytes) : pool_bytes;
     const uint64_t reported = memory;
     if (device->is_cpu_pool && pool_bytes < memory)
         memory = pool_bytes;
     if (limit->given)
         return limit_bytes(limit, memory);
-    /* Drivers report all of the RAM, and not the same amount every day. */
+    /* An integrated GPU's driver reports much of the same RAM. */
     if (device->is_cpu_pool)
         return memory < reported / 5 * 4 ? memory : reported / 5 * 4;
     /* What the driver, the display and program binaries take. */

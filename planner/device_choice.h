@@ -3,6 +3,7 @@
 #ifndef PLANNER_DEVICE_CHOICE_H
 #define PLANNER_DEVICE_CHOICE_H
 
+#include "common/host_memory.h"
 #include "common/device.h"
 #include "common/plan.h"
 #include "common/text.h"
@@ -25,9 +26,6 @@ struct device_choice {
     struct left_out_device left_out[PLAN_MAX_DEVICES];
     uint64_t pool_bytes;         /* host RAM for all devices with is_cpu_pool together */
 };
-
-/* RAM of this machine, for the pool. */
-struct host_memory { uint64_t total_bytes, available_bytes; };
 
 /* Read --devices, --exclude, --max-memory, --max-buffer, --pin and --forbid of the
  * request (the last two only for the devices that they name). A device that is an

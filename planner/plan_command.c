@@ -1,7 +1,7 @@
 /* phiplan MODEL: the way from the options to a stored plan. */
+#include "common/host_memory.h"
 #include "planner/plan_commands.h"
 
-#include "planner/host_memory.h"
 #include "planner/machine.h"
 #include "planner/plan_make.h"
 

@@ -1,6 +1,8 @@
 /* engine_check: does the plan still describe this machine and this model? */
 #include "runtime/engine_parts.h"
 
+#include "common/host_memory.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,11 +129,12 @@ static bool check_device(struct engine *engine, struct engine_device *device, co
     if (strcmp(before->driver, present->info.driver) != 0)
         return engine_stale(engine, err, "the driver of '%s' was '%s' and is '%s' now", before->short_name,
                             before->driver, present->info.driver);
-    if (present->info.memory_bytes < planned->budget_bytes)
+    /* What a CPU's driver reports binds nothing: engine_check_memory() asks the host. */
+    if (before->type != DEVICE_CPU && present->info.memory_bytes < planned->budget_bytes)
         return engine_stale(engine, err, "the memory of '%s' was %.1f MB, of which the plan may use %.1f, and is "
                             "%.1f MB now", before->short_name, 1e-6 * (double)before->memory_bytes,
                             1e-6 * (double)planned->budget_bytes, 1e-6 * (double)present->info.memory_bytes);
-    if (present->info.max_buffer_bytes < planned->max_buffer_bytes)
+    if (before->type != DEVICE_CPU && present->info.max_buffer_bytes < planned->max_buffer_bytes)
         return engine_stale(engine, err, "the largest buffer of '%s' was %.1f MB and is %.1f MB now",
                             before->short_name, 1e-6 * (double)planned->max_buffer_bytes,
                             1e-6 * (double)present->info.max_buffer_bytes);
@@ -139,8 +142,8 @@ static bool check_device(struct engine *engine, struct engine_device *device, co
         .context = engine->context, .micro_batch = engine->micro_batch,
         .sequence_count = engine->sequence_count, .logit_rows = engine->logit_rows,
         .kv_type = engine->kv_type, .numeric = engine->numeric, .alignment = present->info.alignment,
-        .max_buffer_bytes = planned->max_buffer_bytes ? planned->max_buffer_bytes
-                                                      : present->info.max_buffer_bytes,
+        .max_buffer_bytes = planned->max_buffer_bytes && planned->max_buffer_bytes < present->info.max_buffer_bytes
+                                ? planned->max_buffer_bytes : present->info.max_buffer_bytes,
     };
     return true;
 }
@@ -194,6 +197,22 @@ static uint32_t fitting_context(const struct engine *engine) {
     return fits * KV_PAGE_TOKENS;
 }
 
+/* All that the plan takes of the host's RAM must be there. */
+static bool check_host(const struct engine *engine, struct error *err) {
+    struct host_memory host;
+    uint64_t need = 0;
+    for (uint32_t i = 0; i < engine->device_count; i++) {
+        uint64_t bytes = engine->devices[i].planned->device.is_cpu_pool
+                             ? bytes_for(engine, &engine->devices[i], engine->context, NULL) : 0;
+        need += bytes != UINT64_MAX ? bytes : 0;
+    }
+    if (!host_memory_read(&host, err))
+        return false;
+    return need <= host.available_bytes ||
+           engine_stale(engine, err, "the plan needs %.1f MB of the host's memory and %.1f MB are available now",
+                        1e-6 * (double)need, 1e-6 * (double)host.available_bytes);
+}
+
 bool engine_check_memory(struct engine *engine, struct error *err) {
     for (uint32_t i = 0; i < engine->device_count; i++) {
         const struct engine_device *device = &engine->devices[i];
@@ -215,5 +234,5 @@ bool engine_check_memory(struct engine *engine, struct error *err) {
         return error_set(err, ERROR_STALE, "%s%s, for a context of %u; plan it again: phiplan '%s' --ctx %u", what,
                          why, engine->context, engine->model->source.argument, context);
     }
-    return true;
+    return check_host(engine, err);
 }

@@ -1,6 +1,6 @@
 #include "runtime/loaded_model.h"
 
-#include "runtime/plan_check.h"
+#include "common/opencl.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -74,6 +74,21 @@ static bool explain_no_plan(struct loaded_model *loaded, const struct run_option
     return false;
 }
 
+/* The device holds at least one shard of the plan. */
+static bool plan_uses(const struct plan *plan, uint32_t device) {
+    for (uint32_t i = 0; i < plan->shard_count; i++)
+        if (plan->shards[i].device == (int32_t)device)
+            return true;
+    return false;
+}
+
+static bool devices_are_present(const struct plan *plan, const struct opencl_devices *present) {
+    for (uint32_t i = 0; i < plan->device_count; i++)
+        if (plan_uses(plan, i) && !opencl_find(present, &plan->devices[i].device))
+            return false;
+    return true;
+}
+
 /* Show the loader just the plans' drivers: enumerating others costs time and may crash. */
 static bool choose_icds(struct plan *const *plans, uint32_t count, struct error *err) {
     const char *paths[64];
@@ -81,7 +96,7 @@ static bool choose_icds(struct plan *const *plans, uint32_t count, struct error 
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t j = 0; j < plans[i]->device_count; j++) {
             const char *icd = plans[i]->devices[j].device.icd;
-            bool known = !plan_uses_device(plans[i], j) || !icd[0] || access(icd, R_OK) != 0;
+            bool known = !plan_uses(plans[i], j) || !icd[0] || access(icd, R_OK) != 0;
             for (uint32_t k = 0; k < used && !known; k++)
                 known = strcmp(paths[k], icd) == 0;
             if (!known && used < 64)
@@ -107,18 +122,15 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
     }
     if (!choose_icds(plans, count, err) || !opencl_enumerate(&present, NULL, err))
         goto cleanup;
-    while (chosen < count && !plan_devices_present(plans[chosen], &present))
+    while (chosen < count && !devices_are_present(plans[chosen], &present))
         chosen++;
     if (chosen == count)
-        chosen = 0;   /* none fits: say what the newest one misses */
-    ok = plan_check(plans[chosen], &present, err) && plan_validate(plans[chosen], err);
+        chosen = 0;   /* none fits: the engine says what the newest one misses */
+    ok = plan_validate(plans[chosen], err);
     if (!ok) {
         char command[512];
         repair_command(options, command, sizeof command);
-        char cause[sizeof err->text];
-        memcpy(cause, err->text, sizeof cause);
-        error_set(err, err->kind == ERROR_STALE ? ERROR_STALE : ERROR_FAILED,
-                  "plan %" PRId64 " no longer fits: %s; run: %s", plans[chosen]->id, cause, command);
+        error_set(err, ERROR_FAILED, "%s; run: %s", err->text, command);
         goto cleanup;
     }
     loaded->plan = plans[chosen];
@@ -157,6 +169,12 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
     loaded->model = model_open(&loaded->source, NULL, err);
     if (!loaded->model || !open_store(loaded, options, err) || !find_plan(loaded, options, err))
         return false;
+    struct engine_options engine_options = { .exact = options->exact,
+                                             .logit_rows = request->logit_rows,
+                                             .interrupted = &interrupted_by };
+    loaded->engine = engine_open(loaded->model, loaded->plan, &engine_options, err);
+    if (!loaded->engine)
+        return false;
     if (request->needs_tokenizer || request->wants_tokenizer) {
         struct error no_tokenizer = { 0 };
         loaded->tokenizer = tokenizer_open(&loaded->source, &no_tokenizer);
@@ -167,12 +185,8 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
         if (!loaded->tokenizer)
             fprintf(stderr, "phirun: no text will be shown: %s\n", no_tokenizer.text);
     }
-    struct engine_options engine_options = { .exact = options->exact,
-                                             .logit_rows = request->logit_rows,
-                                             .interrupted = &interrupted_by };
-    loaded->engine = engine_open(loaded->model, loaded->plan, &engine_options, err);
     loaded->load_seconds = seconds_now() - started;
-    return loaded->engine != NULL;
+    return true;
 }
 
 void loaded_model_close(struct loaded_model *loaded) {

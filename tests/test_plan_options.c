@@ -1,6 +1,6 @@
 #include "tests/support.h"
 
-#include "planner/host_memory.h"
+#include "common/host_memory.h"
 #include "planner/plan_options.h"
 
 #include <string.h>

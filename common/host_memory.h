@@ -1,8 +1,15 @@
-/* host_memory: how much RAM a plan may count on. */
-#ifndef PLANNER_HOST_MEMORY_H
-#define PLANNER_HOST_MEMORY_H
+/* host_memory: how much RAM a plan may count on.
+ *
+ * It is the memory of CPU devices: what their drivers report changes from day to day
+ * and binds nothing. */
+#ifndef COMMON_HOST_MEMORY_H
+#define COMMON_HOST_MEMORY_H
 
-#include "planner/device_choice.h"
+#include "common/error.h"
+
+#include <stdint.h>
+
+struct host_memory { uint64_t total_bytes, available_bytes; };
 
 /* Total: of the machine, or of the control group that limits this process. Available: what
  * the kernel calls available, at most 80 % of the total. */

@@ -1,4 +1,4 @@
-#include "planner/host_memory.h"
+#include "common/host_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
