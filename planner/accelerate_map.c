@@ -107,16 +107,10 @@ static bool find_in_queue(const struct walk *walk, uint32_t queued, uint32_t par
     return false;
 }
 
-/* Size of a node with the queue's module that holds its tied partner. */
+/* Size of a node with the queue's module that holds its tied partner: the copy, as the
+ * owner comes first. The copy has no bytes of its own, so nothing counts twice. */
 static int64_t size_with_partner(const struct walk *walk, uint32_t node, uint32_t partner, uint32_t at) {
-    int64_t size = size_of(walk, node);
-    if (partner == MODULE_NONE)
-        return size;
-    size += size_of(walk, walk->queue[at]);
-    /* Accelerate takes the shared tensor off again; it is stored as the owner's. */
-    if (walk->options->dialect == ACCELERATE_1 && partner == walk->tree->tied_owner)
-        size -= size_of(walk, partner);
-    return size;
+    return size_of(walk, node) + (partner == MODULE_NONE ? 0 : size_of(walk, walk->queue[at]));
 }
 
 static bool lost_partner(const struct walk *walk, uint32_t node, uint32_t partner, struct error *err) {

@@ -407,6 +407,52 @@ static void worked_examples_come_out_as_written(void **state) {
     }
 }
 
+static void infer_toy(const struct module_node *nodes, uint32_t count, uint32_t copy, const char *limits, bool fallback,
+                      enum accelerate_dialect dialect, struct device_map *map, struct error *err) {
+    struct module_node kept[8];
+    struct accelerate_memory memory;
+    struct text notes;
+    memcpy(kept, nodes, count * sizeof *nodes);
+    const struct module_tree tree = { .count = count, .nodes = kept, .tied_owner = copy == 4 ? 1 : 2, .tied_copy = copy };
+    const struct accelerate_options options = { .dialect = dialect, .fallback_allocation = fallback };
+    text_init(&notes);
+    ASSERT_OK(accelerate_memory_parse(limits, &memory, &notes, err), *err);
+    accelerate_infer(&tree, &memory, &options, map, err);
+    text_release(&notes);
+}
+
+static void a_module_is_split_for_its_tied_partner(void **state) {
+    (void)state;
+    static const struct module_node nodes[] = {
+        { .end = 6, .bytes = 2240 }, { .name = "embed", .end = 2, .bytes = 1200 },
+        { .name = "tail", .end = 6, .bytes = 1040 }, { .name = "tail.norm", .end = 4, .bytes = 40 },
+        { .name = "tail.head", .end = 5 }, { .name = "tail.big", .end = 6, .bytes = 1000 },
+    };
+    for (enum accelerate_dialect dialect = ACCELERATE_1; dialect <= TRANSFORMERS_5; dialect++) {
+        struct error err = { 0 };
+        struct device_map map = { 0 };
+        infer_toy(nodes, 6, 4, "0=2200,cpu=20000", false, dialect, &map, &err);
+        char *ours = show(&map);
+        assert_string_equal(ours, "{\"embed\": 0, \"tail.head\": 0, \"tail.norm\": \"cpu\", \"tail.big\": \"cpu\"}");
+        free(ours);
+        device_map_release(&map);
+    }
+}
+
+static void a_fallback_that_parts_tied_weights_is_refused(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct device_map map = { 0 };
+    static const struct module_node nodes[] = {
+        { .end = 4, .bytes = 4200 }, { .name = "big", .end = 2, .bytes = 3000 },
+        { .name = "embed", .end = 3, .bytes = 1200 }, { .name = "head", .end = 4 },
+    };
+    infer_toy(nodes, 4, 3, "0=3010,cpu=20000", true, ACCELERATE_1, &map, &err);
+    assert_int_equal(err.kind, ERROR_USAGE);
+    assert_non_null(strstr(err.text, "'head' shares its weights with 'embed'"));
+    assert_int_equal(map.count, 0);
+}
+
 /* ---- policies and other models ---- */
 
 static void the_policies_are_the_modes_of_the_goldens(void **state) {
@@ -509,6 +555,8 @@ int main(void) {
         cmocka_unit_test(max_memory_is_read_in_any_order),
         cmocka_unit_test(what_max_memory_cannot_mean_is_refused),
         cmocka_unit_test(worked_examples_come_out_as_written),
+        cmocka_unit_test(a_module_is_split_for_its_tied_partner),
+        cmocka_unit_test(a_fallback_that_parts_tied_weights_is_refused),
         cmocka_unit_test(the_policies_are_the_modes_of_the_goldens),
         cmocka_unit_test(other_architectures_have_their_own_modules),
         cmocka_unit_test(sizes_beyond_any_memory_are_refused),
