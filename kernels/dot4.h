@@ -2,7 +2,8 @@
  * differs between machines in the kernels of packed matrices, and nothing else.
  *
  * The build says which with one of these; all give the same integers:
- *   DOT4_VNNI     x86 AVX-512 VNNI: 16 lanes, vpdpbusd
+ *   DOT4_VNNI     x86 AVX-512 VNNI: 16 lanes, vpdpbusd; DOT4_SPELLED_OUT puts plain C in
+ *                 its place, to test the rest where the CPU lacks it
  *   DOT4_AVX2     x86 AVX2: 8 lanes, vpmaddubsw in 16-bit sums, vpmaddwd once a block
  *   DOT4_SCALAR   one lane: a work-item of a GPU is a row
  *   otherwise     8 lanes in plain OpenCL C; the simulator runs it too
@@ -90,7 +91,16 @@ static inline void load_block(global const uchar *p, quads w[8]) {
 /* start + the products of the block with the 32 activations at x, exact. */
 #if defined(DOT4_VNNI)
 
+#ifdef DOT4_SPELLED_OUT
+static inline int16 dot4(int16 acc, uint16 w, int x) {
+    int4 c = convert_int4(as_char4(x));
+    acc += as_int16(w & (uint16)(255)) * (int16)(c.x) + as_int16((w >> 8) & (uint16)(255)) * (int16)(c.y);
+    return acc + as_int16((w >> 16) & (uint16)(255)) * (int16)(c.z) + as_int16(w >> 24) * (int16)(c.w);
+}
+#define DOT4(acc, w, x) acc = dot4(acc, w, *(x))
+#else
 #define DOT4(acc, w, x) __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*(x)))
+#endif
 static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
     lane_ints even = (lane_ints)(start), odd = (lane_ints)(0);
     #pragma unroll
@@ -162,6 +172,13 @@ static inline lane_ints dot_block(const quads w[8], global const int *x, int sta
 #else
 #define EVEN_BYTES(w) ((as_short16(w) << (short16)(8)) >> (short16)(8))
 #define ODD_BYTES(w) (as_short16(w) >> (short16)(8))
+
+/* Neighbours' products added: vpmaddwd on x86, if LLVM does not regroup the terms, which
+ * max(), though it changes nothing, keeps it from. */
+static inline int8 multiply_pairs(short16 w, short16 x) {
+    int16 p = convert_int16(w) * convert_int16(x);
+    return max(p.even + p.odd, (int8)(-(1 << 22)));
+}
 #endif
 
 static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
@@ -176,9 +193,7 @@ static inline lane_ints dot_block(const quads w[8], global const int *x, int sta
 #if HAS_NIBBLES
         pairs += EVEN_BYTES(w[q]) * even_x + ODD_BYTES(w[q]) * odd_x;
 #else
-        int16 even = convert_int16(EVEN_BYTES(w[q])) * convert_int16(even_x);
-        int16 odd = convert_int16(ODD_BYTES(w[q])) * convert_int16(odd_x);
-        sum += (even.even + even.odd) + (odd.even + odd.odd);
+        sum += multiply_pairs(EVEN_BYTES(w[q]), even_x) + multiply_pairs(ODD_BYTES(w[q]), odd_x);
 #endif
     }
 #if HAS_NIBBLES
