@@ -33,7 +33,7 @@ bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, 
     }
     pthread_mutex_lock(&engine->lock);
     while (engine->busy_count)
-        pthread_cond_wait(&engine->changed, &engine->lock);
+        engine_wait(engine);
     pthread_mutex_unlock(&engine->lock);
     for (uint32_t i = 0; i < engine->device_count; i++)
         if (!engine->devices[i].task_ok) {
@@ -148,12 +148,15 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     engine->sequence_count = options && options->sequence_count ? options->sequence_count : 1;
     engine->logit_rows = options && options->logit_rows ? options->logit_rows : 1;
     engine->interrupted = options ? options->interrupted : NULL;
+    engine->watchdog_seconds = options ? options->watchdog_seconds : 0;
 
     /* The passes gather embeddings into staging: they come after loading. */
     if (engine_check_plan(engine, err) && engine_find_devices(engine, err) && engine_check_memory(engine, err) &&
         allocate(engine, err) && map_table(engine, err) && start_devices(engine, err) &&
-        engine_run_all(engine, load_device, err) && engine_passes_init(engine, err))
+        engine_run_all(engine, load_device, err) && engine_passes_init(engine, err)) {
+        engine->is_loaded = true;
         return engine;
+    }
     engine_close(engine);
     return NULL;
 }

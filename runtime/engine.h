@@ -18,6 +18,8 @@ struct engine_options {
     bool exact;                    /* float class and float32 KV, whatever the plan's */
     uint32_t sequence_count;       /* sequences that can exist at a time; 0 means 1 */
     uint32_t logit_rows;           /* most rows of logits wanted from one pass; 0 means 1 */
+    double watchdog_seconds;       /* end the process where the devices make no progress for so long; 0: a
+                                    * minute, more where the plan predicts slow passes */
     const volatile sig_atomic_t *interrupted;   /* checked between passes; may be NULL */
 };
 

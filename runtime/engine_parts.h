@@ -102,6 +102,8 @@ struct engine {
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    bool is_loaded;
+    double watchdog_seconds;               /* 0: by what the plan predicts */
     uint32_t busy_count;                   /* tasks and passes under way; under lock */
     struct pass passes[STAGE_COUNT];
     uint64_t pass_number;
@@ -112,6 +114,10 @@ struct engine {
     void *tap_context;
     float *tap_row;                        /* [hidden] */
 };
+
+/* watchdog.c: wait under engine->lock for engine->changed; ends the process where the
+ * devices make no progress for too long. */
+void engine_wait(struct engine *engine);
 
 static inline bool engine_is_interrupted(const struct engine *engine) {
     return engine->interrupted && *engine->interrupted;

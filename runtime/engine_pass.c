@@ -145,7 +145,7 @@ static bool copy_pages(struct engine_device *device, struct error *err) {
 static bool await_pass(struct engine *engine, struct pass *pass, struct error *err) {
     pthread_mutex_lock(&engine->lock);
     while (pass->is_busy)
-        pthread_cond_wait(&engine->changed, &engine->lock);
+        engine_wait(engine);
     pthread_mutex_unlock(&engine->lock);
     if (!pass->ok && err && err->kind == ERROR_NONE)
         *err = pass->error;

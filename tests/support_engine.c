@@ -121,7 +121,8 @@ bool rig_prepare(struct rig *rig, const char *path, const struct rig_options *op
 
 bool rig_start(struct rig *rig, const struct rig_options *options, struct error *err) {
     struct engine_options how = { .exact = options->exact, .sequence_count = options->sequence_count,
-                                  .logit_rows = options->logit_rows, .interrupted = options->interrupted };
+                                  .logit_rows = options->logit_rows, .interrupted = options->interrupted,
+                                  .watchdog_seconds = options->watchdog_seconds };
     rig->engine = engine_open(rig->model, rig->plan, &how, err);
     return rig->engine != NULL;
 }

@@ -22,6 +22,7 @@ struct rig_options {
     uint32_t sequence_count, logit_rows;
     enum kv_type kv_type;
     const volatile sig_atomic_t *interrupted;
+    double watchdog_seconds;
 };
 
 struct rig {

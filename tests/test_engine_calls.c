@@ -43,7 +43,8 @@ static bool generate(struct engine *engine, struct error *err) {
 static int program(void) {
     struct error err = { 0 };
     struct rig rig;
-    struct rig_options options = { .exact = true, .split = 4, .embed_on_device = true, .micro_batch = 32 };
+    struct rig_options options = { .exact = true, .split = 4, .embed_on_device = true, .micro_batch = 32,
+                                   .watchdog_seconds = getenv("CALLS_WATCHDOG") ? 10 : 0 };
     if (!test_data(MODEL) || !support_devices() || support_devices()->count < 2)
         return NO_DEVICES;
     bool ok = rig_open(&rig, test_data(MODEL), &options, &err);
@@ -68,7 +69,7 @@ static int watch(const char *fail, char said[1024]) {
     char command[5 * PATH_MAX];
     snprintf(command, sizeof command,
              "LD_PRELOAD='%s' ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 CL_TRACE_OUT='%s' "
-             "CL_TRACE_LOG='%s' CL_TRACE_FAIL='%s' exec timeout 60 '%s' --program", library, totals, lines, fail, self);
+             "CL_TRACE_LOG='%s' CL_TRACE_FAIL='%s' exec timeout 60 '%s' --program 2>&1", library, totals, lines, fail, self);
     remove(totals);
     remove(lines);
     FILE *pipe = popen(command, "r");
@@ -168,6 +169,16 @@ static void every_failure_is_a_sentence_and_leaves_nothing_behind(void **state) 
     }
 }
 
+static void a_driver_that_hangs_ends_in_a_sentence(void **state) {
+    (void)state;
+    char said[1024];
+    setenv("CALLS_WATCHDOG", "1", 1);
+    int status = watch("clEnqueueReadBuffer:3:hang", said);
+    unsetenv("CALLS_WATCHDOG");
+    if (status != 1 || !strstr(said, "no progress"))
+        fail_msg("exit %d, \"%s\"", status, said);
+}
+
 int main(int count, char **arguments) {
     if (count == 2 && strcmp(arguments[1], "--program") == 0)
         return program();
@@ -179,6 +190,7 @@ int main(int count, char **arguments) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_allocates_what_it_reports_and_releases_it),
         cmocka_unit_test(a_token_waits_only_for_its_hop_and_its_logits),
+        cmocka_unit_test(a_driver_that_hangs_ends_in_a_sentence),
         cmocka_unit_test(every_failure_is_a_sentence_and_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
