@@ -10,7 +10,7 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wstrict-prototypes -Wmissin
             -Wno-format-truncation
 CPPFLAGS += -I. -D_GNU_SOURCE -DPCRE2_CODE_UNIT_WIDTH=8
 FLAGS    := -std=c11 -pthread -ffp-contract=off $(WARNINGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) $(CFLAGS)
-LIBS     := -lOpenCL -lsqlite3 -ljansson -lpcre2-8 -lutf8proc -lcrypto -lz -ldl -lm
+LIBS     := -lOpenCL -lsqlite3 -ljansson -lpcre2-8 -lutf8proc -lcrypto -ledit -lz -ldl -lm
 Q        := $(if $(V),,@)
 export LSAN_OPTIONS = suppressions=tests/leaks.supp:print_suppressions=0
 
@@ -101,7 +101,7 @@ check-fuzz:  ## run every fuzz program for a fixed number of runs (RUNS=20000)
 
 # Debian packages: to build and run; and what the tests need on top of that.
 PACKAGES := gcc libc6-dev ocl-icd-opencl-dev opencl-c-headers ocl-icd-libopencl1 pocl-opencl-icd libclblast-dev \
-            libsqlite3-dev sqlite3 zlib1g-dev libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev \
+            libsqlite3-dev sqlite3 zlib1g-dev libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev libedit-dev \
             python3 python3-pip unzip
 TEST_PACKAGES := libcmocka-dev clang libclang-rt-14-dev oclgrind python3-venv procps
 MODELS  := build/models

@@ -59,7 +59,7 @@ bool generate(struct session *session, struct engine *engine,
     double started = seconds_now();
     for (uint32_t i = 0; ok && i < count; i++)
         sampler_accept(sampler, prompt[i]);
-    ok = ok && session_append(session, prompt, count, logits, err);
+    ok = ok && session_replay(session, prompt, count, logits, err);
     result->prefill_s = seconds_now() - started;
     started = seconds_now();
     while (ok) {

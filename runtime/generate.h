@@ -19,7 +19,7 @@ struct generation {
 /* Called with each new token, the end token too. False with `err` stops with that error. */
 typedef bool generate_token(void *context, int32_t id, bool is_end, struct error *err);
 
-/* Continue `prompt` on an empty session. A signal ends it with FINISH_INTERRUPTED
+/* Continue `prompt`; what the session has in common with it is not run again. A signal ends it with FINISH_INTERRUPTED
  * and true: what was generated stays. A prompt that does not fit: ERROR_USAGE. */
 bool generate(struct session *session, struct engine *engine,
               const struct generation_settings *settings, const int32_t *prompt, uint32_t count,

@@ -137,6 +137,15 @@ bool session_truncate(struct session *session, uint32_t length, struct error *er
     return true;
 }
 
+bool session_replay(struct session *session, const int32_t *tokens, uint32_t count, float *logits,
+                    struct error *err) {
+    uint32_t common = 0, most = count ? count - 1 : 0;
+    while (common < most && common < session->length && session->tokens[common] == tokens[common])
+        common++;
+    return session_truncate(session, common, err)
+           && session_append(session, tokens + common, count - common, logits, err);
+}
+
 struct session *session_fork(struct session *session, uint32_t sequence, struct error *err) {
     struct session *fork = session_new(session->engine, sequence, session->policy, err);
     if (!fork)

@@ -28,6 +28,12 @@ bool session_append(struct session *session, const int32_t *tokens, uint32_t cou
 bool session_append_all(struct session *session, const int32_t *tokens, uint32_t count,
                         float *logits, struct error *err);
 
+/* Make the timeline exactly these tokens: what it has in common with them is kept, the
+ * rest dropped, and what is new is run; at least the last one, for its logits. Failure
+ * leaves the common part. */
+bool session_replay(struct session *session, const int32_t *tokens, uint32_t count, float *logits,
+                    struct error *err);
+
 bool session_truncate(struct session *session, uint32_t length, struct error *err);
 
 /* A new session on another sequence that shares what this one has. */

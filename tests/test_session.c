@@ -201,6 +201,36 @@ static void a_fork_goes_its_own_way(void **state) {
     free(expected);
 }
 
+static void a_replay_runs_only_what_is_new(void **state) {
+    (void)state;
+    NEED_RIG();
+    struct error err = { 0 };
+    int32_t tokens[60];
+    float *fresh_row = new_row(), *row = new_row();
+    struct session *session = new_session(0, ROPE_SHORT);
+    append(session, 50, NULL);
+    for (uint32_t i = 0; i < 60; i++)
+        tokens[i] = i < 40 ? token_at(i) : token_at(i + 200);
+    ASSERT_OK(session_replay(session, tokens, 60, row, &err), err);
+    assert_int_equal(session_last_pass(session), 20);
+    struct session *other = new_session(1, ROPE_SHORT);
+    ASSERT_OK(session_append(other, tokens, 60, fresh_row, &err), err);
+    assert_same(row, fresh_row);
+
+    /* The same once more: the last token is run, for its logits. */
+    ASSERT_OK(session_replay(session, tokens, 60, row, &err), err);
+    assert_int_equal(session_last_pass(session), 1);
+    assert_same(row, fresh_row);
+    ASSERT_OK(session_replay(session, tokens, 10, NULL, &err), err);
+    uint32_t length;
+    session_tokens(session, &length);
+    assert_int_equal(length, 10);
+    session_free(other);
+    session_free(session);
+    free(fresh_row);
+    free(row);
+}
+
 static void a_full_context_is_a_usage_error_that_names_the_command(void **state) {
     (void)state;
     NEED_RIG();
@@ -283,6 +313,7 @@ int main(void) {
         cmocka_unit_test(a_fixed_policy_never_crosses),
         cmocka_unit_test(every_row_of_a_chunk_is_the_row_of_its_token),
         cmocka_unit_test(a_fork_goes_its_own_way),
+        cmocka_unit_test(a_replay_runs_only_what_is_new),
         cmocka_unit_test(a_full_context_is_a_usage_error_that_names_the_command),
         cmocka_unit_test(what_fails_leaves_the_session_as_it_was),
         cmocka_unit_test(no_tokens_are_no_pass),
