@@ -58,6 +58,7 @@ struct probe_value {
     double value;                 /* bytes/s, operations/s or seconds: `unit` says which */
     char unit[16];                /* "B/s", "op/s", "s" */
 };
+/* A new "decode" figure of a format drops what was fitted to the old one ("fit.decode", ...). */
 bool plan_store_save_probe(struct plan_store *store, const struct device *device,
                            const struct probe_value *values, uint32_t count, struct error *err);
 /* Those that were measured with the device's present driver; *count may be 0.
@@ -87,6 +88,8 @@ struct plan *plan_store_newest_plan(struct plan_store *store, struct error *err)
 /* All plans, newest first, superseded ones included where `all`. */
 bool plan_store_list_plans(struct plan_store *store, bool all, struct plan ***plans,
                            uint32_t *count, struct error *err);
+/* Replace the predictions of a stored plan and of its devices by those of `plan`. */
+bool plan_store_save_predictions(struct plan_store *store, const struct plan *plan, struct error *err);
 bool plan_store_remove_plan(struct plan_store *store, int64_t id, struct error *err);
 
 /* ---- runs ---- */
@@ -111,5 +114,9 @@ struct run_record {
 
 /* Add a run and trim old ones; a no-op that returns true on a read-only store. */
 bool plan_store_add_run(struct plan_store *store, const struct run_record *run, struct error *err);
+
+/* The newest runs of a plan, newest first, at most `limit`. The caller frees *runs. */
+bool plan_store_runs(struct plan_store *store, int64_t plan, uint32_t limit, struct run_record **runs,
+                     uint32_t *count, struct error *err);
 
 #endif

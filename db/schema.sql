@@ -84,11 +84,11 @@ create table device (
 create table probe (
     device            integer not null references device (id) on delete cascade,  -- of which
     driver            text not null,               -- CL_DRIVER_VERSION when measured
-    what              text not null,               -- 'decode', 'prefill', 'launch', ...
+    what              text not null,               -- 'decode', 'prefill', 'launch', ...; 'fit.decode', ...: what `phiplan check` fitted
     format            text not null,               -- of the weights; '' where it does not matter
     working_set_bytes integer not null,            -- bytes that one step read; 0 where it does not matter
     value             real not null,               -- in `unit`
-    unit              text not null,               -- 'B/s', 'op/s', 's'
+    unit              text not null,               -- 'B/s', 'op/s', 's'; 'x': a factor on predicted seconds
     measured          text not null,               -- when
     primary key (device, driver, what, format, working_set_bytes)
 ) strict, without rowid;
@@ -272,7 +272,7 @@ create table run (
     id             integer primary key,            -- in order of time
     plan           integer not null references plan (id) on delete cascade,  -- which was run
     ended          text not null,                  -- when
-    kind           text not null,                  -- 'generate', 'bench', 'logits', ...
+    kind           text not null,                  -- 'generate', 'bench', 'exact', 'logits', ...
     prompt_tokens  integer not null,               -- run in prefill
     new_tokens     integer not null,               -- generated, the end token included
     load_s         real,                           -- start to ready; null: not measured

@@ -3,6 +3,7 @@
 #include "db/store_devices.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 bool store_device_row(struct plan_store *store, const struct device *device, const char *what,
                       int64_t *row, struct error *err) {
@@ -113,6 +114,24 @@ bool plan_store_devices(struct plan_store *store, struct device_list *list, stru
     return !failed;
 }
 
+/* Calibrations are factors on measured rates: those of a rate that is measured anew go. */
+static bool drop_fits(struct plan_store *store, int64_t row, const char *driver, const struct probe_value *values,
+                      uint32_t count, const char *what, struct error *err) {
+    struct statement drop = { 0 };
+    bool ok = statement_open(&drop, store, what, "DELETE FROM probe WHERE device = ? AND driver = ? AND format = ? "
+                             "AND what LIKE 'fit.%'", err);
+    for (uint32_t i = 0; ok && i < count; i++) {
+        if (strcmp(values[i].what, "decode") != 0)
+            continue;
+        put_i64(&drop, row);
+        put_text(&drop, driver);
+        put_text(&drop, values[i].format);
+        ok = statement_run(&drop, err);
+    }
+    statement_close(&drop);
+    return ok;
+}
+
 bool plan_store_save_probe(struct plan_store *store, const struct device *device,
                            const struct probe_value *values, uint32_t count, struct error *err) {
     static const char what[] = "record what was measured";
@@ -123,6 +142,7 @@ bool plan_store_save_probe(struct plan_store *store, const struct device *device
     int64_t row;
     store_now(now);
     bool ok = store_device_row(store, device, what, &row, err) &&
+              drop_fits(store, row, device->driver, values, count, what, err) &&
               statement_open(&save, store, what, "INSERT OR REPLACE INTO probe (device, driver, what, format, "
                              "working_set_bytes, value, unit, measured) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", err);
     for (uint32_t i = 0; ok && i < count; i++) {

@@ -221,6 +221,43 @@ bool plan_store_save_plan(struct plan_store *store, int64_t model_row, struct pl
     return true;
 }
 
+static bool update_plan(struct plan_store *store, const struct plan *plan, const char *what, struct error *err) {
+    struct statement update;
+    bool opened = statement_open(&update, store, what,
+                                 "UPDATE plan SET predicted_prefill_tokens_per_s = ?, predicted_decode_tokens_per_s = ?, "
+                                 "predicted_decode_tokens_per_s_end = ?, predicted_first_token_s = ?, "
+                                 "predicted_total_s = ? WHERE id = ?", err);
+    if (opened) {
+        put_double(&update, plan->predicted_prefill_tokens_per_s);
+        put_double(&update, plan->predicted_decode_tokens_per_s);
+        put_double(&update, plan->predicted_decode_tokens_per_s_end);
+        put_double(&update, plan->predicted_first_token_s);
+        put_double(&update, plan->predicted_total_s);
+        put_i64(&update, plan->id);
+    }
+    return run_and_close(&update, opened, err);
+}
+
+bool plan_store_save_predictions(struct plan_store *store, const struct plan *plan, struct error *err) {
+    char what[64];
+    snprintf(what, sizeof what, "change the predictions of plan %lld", (long long)plan->id);
+    if (!store_begin_write(store, what, err))
+        return false;
+    bool ok = update_plan(store, plan, what, err);
+    struct statement update = { 0 };
+    ok = ok && statement_open(&update, store, what, "UPDATE plan_device SET decode_seconds = ?, prefill_seconds = ? "
+                              "WHERE plan = ? AND device = ?", err);
+    for (uint32_t d = 0; ok && d < plan->device_count; d++) {
+        put_double(&update, plan->devices[d].decode_seconds);
+        put_double(&update, plan->devices[d].prefill_seconds);
+        put_i64(&update, plan->id);
+        put_text(&update, plan->devices[d].device.short_name);
+        ok = statement_run(&update, err);
+    }
+    statement_close(&update);
+    return store_end(store, ok, what, err);
+}
+
 bool plan_store_remove_plan(struct plan_store *store, int64_t id, struct error *err) {
     char what[64];
     snprintf(what, sizeof what, "remove plan %lld", (long long)id);

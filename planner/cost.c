@@ -22,7 +22,7 @@ void device_rates_assume(struct device_rates *rates, const struct device *device
     *rates = (struct device_rates){
         .kv_bytes_per_s = typical[type].decode / 2, .attention_ops_per_s = typical[type].prefill / 4,
         .launch_s = typical[type].launch, .transfer_s = typical[type].transfer,
-        .transfer_bytes_per_s = typical[type].transfer_bytes };
+        .transfer_bytes_per_s = typical[type].transfer_bytes, .fit = { 1, 1, 1, 0 } };
     for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++) {
         rates->decode_bytes_per_s[t] = typical[type].decode;
         rates->prefill_ops_per_s[t] = typical[type].prefill;
@@ -93,6 +93,30 @@ void device_rates_apply(struct device_rates *rates, const struct probe_value *va
     replace(&rates->transfer_bytes_per_s, measured_value(values, count, "copy", NULL, 0));
 }
 
+/* A calibration is of one model's format and size; a model four times as large is another. */
+void device_rates_calibrate(struct device_rates *rates, const struct probe_value *values, uint32_t count,
+                            const char *format, uint64_t working_set_bytes) {
+    const struct { const char *what; double *factor; } fits[] = {
+        { "fit.decode", &rates->fit.decode }, { "fit.keys", &rates->fit.keys },
+        { "fit.prefill", &rates->fit.prefill }, { "fit.start", &rates->fit.start_s },
+    };
+    double best_distance = log(4);
+    for (uint32_t i = 0; i < count; i++) {
+        double ratio = (double)values[i].working_set_bytes / (double)working_set_bytes;
+        bool is_fit = strcmp(values[i].what, "fit.decode") == 0 && strcmp(values[i].format, format) == 0;
+        if (is_fit && ratio > 0 && fabs(log(ratio)) < best_distance)
+            best_distance = fabs(log(ratio));
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        double ratio = (double)values[i].working_set_bytes / (double)working_set_bytes;
+        if (strcmp(values[i].format, format) != 0 || !(ratio > 0) || fabs(log(ratio)) > best_distance)
+            continue;
+        for (size_t f = 0; f < sizeof fits / sizeof *fits; f++)
+            if (strcmp(values[i].what, fits[f].what) == 0 && values[i].value > 0 && values[i].value < 1e3)
+                *fits[f].factor = values[i].value;
+    }
+}
+
 /* ---- what a unit reads and computes ---- */
 
 static const enum buffer_role matrix_roles[] = {
@@ -111,6 +135,23 @@ uint64_t cost_token_bytes(const struct model *model) {
         }
     }
     return bytes;
+}
+
+enum tensor_type cost_main_type(const struct model *model) {
+    uint64_t bytes[TENSOR_TYPE_COUNT] = { 0 };
+    enum tensor_type main = TENSOR_F32;
+    for (uint32_t u = 1; u < unit_count(model); u++) {
+        for (unsigned r = 0; r < MATRIX_ROLES; r++) {
+            const struct weight_ref *refs[3];
+            uint32_t count = unit_matrix_refs(model, unit_at(model, u), matrix_roles[r], refs);
+            for (uint32_t i = 0; i < count; i++)
+                bytes[model->tensors[refs[i]->tensor].type] += model_ref_bytes(model, refs[i]);
+        }
+    }
+    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++)
+        if (bytes[t] > bytes[main])
+            main = (enum tensor_type)t;
+    return main;
 }
 
 bool workload_crosses_switch(const struct model *model, uint32_t prompt_tokens, uint32_t new_tokens,
@@ -142,7 +183,8 @@ double cost_workload_keys(const struct model *model, const struct workload *work
 /* Running `tokens` tokens from position 0 in passes of a micro-batch. */
 static double prefill_seconds(const struct model *model, struct unit unit, const struct device_rates *rates,
                               const struct workload *workload, double tokens) {
-    double seconds = ceil(tokens / workload->micro_batch) * launches[unit.kind] * rates->launch_s;
+    const double passes = ceil(tokens / workload->micro_batch);
+    double seconds = passes * launches[unit.kind] * rates->launch_s;
     for (unsigned r = 0; r < MATRIX_ROLES; r++) {
         const struct weight_ref *refs[3];
         uint32_t count = unit_matrix_refs(model, unit, matrix_roles[r], refs);
@@ -158,7 +200,7 @@ static double prefill_seconds(const struct model *model, struct unit unit, const
     if (unit.kind == UNIT_ATTN)
         seconds += 4.0 * model->head_count * model->head_dim * sum_of_keys(model, 0, tokens) /
                    rates->attention_ops_per_s;
-    return seconds;
+    return rates->fit.prefill * seconds + passes * rates->fit.start_s;
 }
 
 struct unit_cost cost_unit(const struct model *model, struct unit unit, const struct device_rates *rates,
@@ -171,8 +213,9 @@ struct unit_cost cost_unit(const struct model *model, struct unit unit, const st
             cost.token_s += (double)model_ref_bytes(model, refs[i]) /
                             rates->decode_bytes_per_s[model->tensors[refs[i]->tensor].type];
     }
+    cost.token_s *= rates->fit.decode;
     if (unit.kind == UNIT_ATTN)
-        cost.key_s = 2.0 * model->kv_head_count * (double)kv_vector_bytes(model, workload->kv_type) /
+        cost.key_s = rates->fit.keys * 2.0 * model->kv_head_count * (double)kv_vector_bytes(model, workload->kv_type) /
                      rates->kv_bytes_per_s;
     cost.prefill_s = prefill_seconds(model, unit, rates, workload, workload->prompt_tokens);
     if (workload->crosses_rope_switch)

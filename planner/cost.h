@@ -14,6 +14,16 @@
 #include "common/unit_buffers.h"
 #include "db/plan_store.h"
 
+/* What runs have shown of a device, by `phiplan check`: factors on the seconds that the
+ * rates give. The probe cannot know what a whole pass costs (caches, threads, other
+ * work of the machine). */
+struct calibration {
+    double decode;                 /* on one token's matrices and launches */
+    double keys;                   /* on its keys */
+    double prefill;
+    double start_s;                /* more for each unit in each pass of a prefill */
+};
+
 struct device_rates {
     double decode_bytes_per_s[TENSOR_TYPE_COUNT];   /* of stored weights, one token */
     double prefill_ops_per_s[TENSOR_TYPE_COUNT];    /* multiplications and additions, a micro-batch */
@@ -23,6 +33,7 @@ struct device_rates {
     double transfer_s;             /* start-up of a copy to or from the host */
     double transfer_bytes_per_s;
     bool measured;                 /* any decode rate is not a typical figure */
+    struct calibration fit;        /* 1, 1, 1, 0: none */
 };
 
 struct workload {
@@ -43,6 +54,14 @@ void device_rates_assume(struct device_rates *rates, const struct device *device
  * (B/s) is a ceiling of decoding. */
 void device_rates_apply(struct device_rates *rates, const struct probe_value *values, uint32_t count,
                         uint64_t working_set_bytes);
+
+/* Take the calibration that fits `format` and the working set; none leaves it as it is. The
+ * values are "fit.decode", "fit.keys", "fit.prefill" (unit "x"), "fit.start" (s). */
+void device_rates_calibrate(struct device_rates *rates, const struct probe_value *values, uint32_t count,
+                            const char *format, uint64_t working_set_bytes);
+
+/* The format of most weight bytes that a token reads: what a calibration is kept under. */
+enum tensor_type cost_main_type(const struct model *model);
 
 /* Bytes of weights that one token reads: all but the embedding. */
 uint64_t cost_token_bytes(const struct model *model);

@@ -199,6 +199,35 @@ static bool assume_devices(const struct machine_request *request, struct machine
            error_set(err, ERROR_FAILED, "cannot list the devices: out of memory");
 }
 
+static bool is_calibrated(const struct device_rates *rates) {
+    return rates->fit.decode != 1 || rates->fit.prefill != 1;
+}
+
+/* What runs showed of one device is in part the engine's doing: a device of the same type
+ * that no run has used yet must not look better just for that. It gets the mean. */
+static void share_calibration(struct machine *machine) {
+    struct calibration sums[DEVICE_ACCELERATOR + 1] = { 0 };
+    uint32_t counts[DEVICE_ACCELERATOR + 1] = { 0 };
+    for (uint32_t i = 0; i < machine->devices.count; i++) {
+        const struct calibration *fit = &machine->rates[i].fit;
+        enum device_type type = machine->devices.devices[i].type;
+        if (!is_calibrated(&machine->rates[i]))
+            continue;
+        sums[type].decode += log(fit->decode);
+        sums[type].keys += log(fit->keys);
+        sums[type].prefill += log(fit->prefill);
+        sums[type].start_s += fit->start_s;
+        counts[type]++;
+    }
+    for (uint32_t i = 0; i < machine->devices.count; i++) {
+        enum device_type type = machine->devices.devices[i].type;
+        double count = counts[type];
+        if (count > 0 && !is_calibrated(&machine->rates[i]))
+            machine->rates[i].fit = (struct calibration){ exp(sums[type].decode / count), exp(sums[type].keys / count),
+                                                          exp(sums[type].prefill / count), sums[type].start_s / count };
+    }
+}
+
 static bool derive_rates(const struct machine_request *request, struct machine *machine,
                          const struct probe_results *results, struct error *err) {
     const uint32_t count = machine->devices.count;
@@ -215,6 +244,9 @@ static bool derive_rates(const struct machine_request *request, struct machine *
             continue;
         const struct probe_measured *measured = &results->devices[i];
         device_rates_apply(&machine->rates[i], measured->values, measured->count, token_bytes);
+        if (request->model)
+            device_rates_calibrate(&machine->rates[i], measured->values, measured->count,
+                                   tensor_type_info(cost_main_type(request->model))->name, token_bytes);
         for (uint32_t v = 0; v < measured->count; v++) {
             double bytes = measured->values[v].value;
             if (strcmp(measured->values[v].what, "memory") == 0 && bytes > 0 && bytes < (double)device->memory_bytes) {
@@ -223,6 +255,7 @@ static bool derive_rates(const struct machine_request *request, struct machine *
             }
         }
     }
+    share_calibration(machine);
     return true;
 }
 
@@ -239,6 +272,37 @@ bool machine_survey(const struct machine_request *request, struct machine *machi
     else
         ok = assume_devices(request, machine, err);
     ok = ok && derive_rates(request, machine, &results, err);
+    probe_results_release(&results);
+    if (!ok)
+        machine_release(machine);
+    return ok;
+}
+
+static bool precedes(const struct device *a, const struct device *b) {
+    if (a->type != b->type)
+        return a->type < b->type;
+    return strtoul(a->short_name + strcspn(a->short_name, "0123456789"), NULL, 10) <
+           strtoul(b->short_name + strcspn(b->short_name, "0123456789"), NULL, 10);
+}
+
+bool machine_of_plan(struct plan_store *store, const struct model *model, const struct plan *plan,
+                     struct machine *machine, struct error *err) {
+    struct probe_results results = { 0 };
+    struct machine_request request = { .model = model };
+    bool ok = true;
+    *machine = (struct machine){ 0 };
+    for (uint32_t i = 0; ok && i < plan->device_count; i++) {
+        ok = device_list_append(&machine->devices, &plan->devices[i].device);
+        struct device *devices = machine->devices.devices;
+        for (uint32_t at = i; ok && at && precedes(&devices[at], &devices[at - 1]); at--) {
+            struct device swap = devices[at];
+            devices[at] = devices[at - 1];
+            devices[at - 1] = swap;
+        }
+    }
+    if (!ok)
+        error_set(err, ERROR_FAILED, "cannot list the devices of plan %lld: out of memory", (long long)plan->id);
+    ok = ok && recall(store, &machine->devices, &results, err) && derive_rates(&request, machine, &results, err);
     probe_results_release(&results);
     if (!ok)
         machine_release(machine);

@@ -31,6 +31,10 @@ struct machine_request {
  * last survey (planner/survey_cache.h); where there was none it assumes one CPU
  * device, unless the request names devices or asks to measure: then it surveys. */
 bool machine_survey(const struct machine_request *request, struct machine *machine, struct error *err);
+/* The machine as a stored plan saw it, with the store's figures: no driver is asked. The
+ * devices are in the order of a survey. */
+bool machine_of_plan(struct plan_store *store, const struct model *model, const struct plan *plan,
+                     struct machine *machine, struct error *err);
 void machine_release(struct machine *machine);
 
 #endif

@@ -31,6 +31,7 @@ static bool run(const struct plan_options *options, struct error *err) {
     case VERB_REMOVE: return plan_command_remove(&command, err);
     case VERB_EXPORT: return plan_command_export(&command, err);
     case VERB_IMPORT: return plan_command_import(&command, err);
+    case VERB_CHECK: return plan_command_check(&command, err);
     case VERB_HELP: return fputs(plan_options_help, stdout) >= 0 && fflush(stdout) == 0;
     case VERB_VERSION: return puts(plan_options_version) >= 0 && fflush(stdout) == 0;
     }

@@ -38,19 +38,20 @@ static bool is_id(const char *text, int64_t *id) {
 }
 
 /* The newest plan of a MODEL under --name, whatever the hardware. */
-static struct plan *find_by_model(const struct command *command, struct plan_store *store, struct error *err) {
+static struct plan *find_by_model(const struct command *command, struct plan_store *store, const char *argument,
+                                  struct error *err) {
     const char *name = command->options->name ? command->options->name : "default";
     struct model_hashes hashes;
     struct plan **plans = NULL, *found = NULL;
     uint32_t count = 0;
-    struct model *model = command_open_model(command, command->options->subject, err);
+    struct model *model = command_open_model(command, argument, err);
     if (model && command_hash_model(command, model, store, &hashes, err) &&
         plan_store_find_plans(store, hashes.weights, name, &plans, &count, err)) {
         if (count)
             found = plan_store_load_plan(store, plans[0]->id, err);
         else
             error_set(err, ERROR_NO_PLAN, "no plan '%s' is stored for '%s'; make one: phiplan '%s'%s%s", name,
-                      model->name, command->options->subject, command->options->name ? " --name " : "",
+                      model->name, argument, command->options->name ? " --name " : "",
                       command->options->name ? command->options->name : "");
     }
     plan_store_free_plans(plans, count);
@@ -58,13 +59,18 @@ static struct plan *find_by_model(const struct command *command, struct plan_sto
     return found;
 }
 
-struct plan *command_find_plan(const struct command *command, struct plan_store *store, struct error *err) {
+struct plan *command_find_plan_named(const struct command *command, struct plan_store *store, const char *argument,
+                                     struct error *err) {
     int64_t id;
-    if (!command->options->subject)
+    if (!argument)
         return plan_store_newest_plan(store, err);
-    if (is_id(command->options->subject, &id))
+    if (is_id(argument, &id))
         return plan_store_load_plan(store, id, err);
-    return find_by_model(command, store, err);
+    return find_by_model(command, store, argument, err);
+}
+
+struct plan *command_find_plan(const struct command *command, struct plan_store *store, struct error *err) {
+    return command_find_plan_named(command, store, command->options->subject, err);
 }
 
 bool plan_command_show(const struct command *command, struct error *err) {

@@ -21,6 +21,7 @@ bool plan_command_show(const struct command *command, struct error *err);
 bool plan_command_remove(const struct command *command, struct error *err);
 bool plan_command_export(const struct command *command, struct error *err);
 bool plan_command_import(const struct command *command, struct error *err);
+bool plan_command_check(const struct command *command, struct error *err);
 
 /* ---- shared by them ---- */
 
@@ -43,6 +44,10 @@ bool command_make_plan(const struct command *command, const struct plan_request 
 
 /* A plan as an Accelerate map and a newline. */
 bool command_accelerate_text(const struct plan *plan, struct text *text, struct error *err);
+
+/* An id, a MODEL (its plan --name), or NULL for the newest plan. NULL on failure. */
+struct plan *command_find_plan_named(const struct command *command, struct plan_store *store, const char *argument,
+                                     struct error *err);
 
 /* Write to stdout; a closed pipe or a full disk is an error. */
 bool command_print(const struct text *text, struct error *err);

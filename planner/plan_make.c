@@ -1,6 +1,7 @@
 #include "planner/plan_make.h"
 
 #include "planner/fixed_placement.h"
+#include "planner/forecast.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,44 +9,14 @@
 
 /* ---- predictions ---- */
 
-/* Seconds of one placement by phase. */
-struct forecast {
-    double prefill_s, token_first_s, token_middle_s, token_end_s;
-    double device_prefill_s[PLACEMENT_MAX_DEVICES], device_token_s[PLACEMENT_MAX_DEVICES];
-};
-
-static struct forecast forecast_of(const struct sizing *sizing, const int32_t *device) {
-    const struct model *model = sizing->source->model;
-    const struct workload *workload = &sizing->workload;
-    const double middle = workload->prompt_tokens + workload->new_tokens / 2.0;
-    const uint32_t units = sizing->input.unit_count;
-    struct forecast forecast = { 0 };
-    int32_t at = PLACEMENT_HOST;
-    for (uint32_t u = 0; u <= units; u++) {
-        int32_t to = u < units ? device[u] : PLACEMENT_HOST;
-        if (to != at) {
-            double token = cost_hop_token(model, sizing_rates(sizing, at), sizing_rates(sizing, to));
-            double prompt = cost_hop_prompt(model, sizing_rates(sizing, at), sizing_rates(sizing, to), workload);
-            int32_t owner = to >= 0 ? to : at;   /* an arrival counts where it arrives */
-            forecast.prefill_s += prompt;
-            forecast.token_first_s += token;
-            forecast.token_middle_s += token;
-            forecast.token_end_s += token;
-            forecast.device_prefill_s[owner] += prompt;
-            forecast.device_token_s[owner] += token;
-        }
-        at = to;
-        if (to < 0)
-            continue;
-        const struct unit_cost *cost = &sizing->costs[(size_t)to * units + u];
-        forecast.prefill_s += cost->prefill_s;
-        forecast.token_first_s += cost->token_s + cost->key_s * cost_keys(model, 0);
-        forecast.token_middle_s += cost->token_s + cost->key_s * cost_keys(model, middle);
-        forecast.token_end_s += cost->token_s + cost->key_s * cost_keys(model, sizing->request->context - 1.0);
-        forecast.device_prefill_s[to] += cost->prefill_s;
-        forecast.device_token_s[to] += cost->token_s + cost->key_s * cost_keys(model, middle);
-    }
-    return forecast;
+static struct forecast_request forecast_question(const struct sizing *sizing, const int32_t *device) {
+    struct forecast_request question = {
+        .model = sizing->source->model, .workload = &sizing->workload, .context = sizing->request->context,
+        .device_count = sizing->choice.count, .device = device,
+    };
+    for (uint32_t d = 0; d < sizing->choice.count; d++)
+        question.rates[d] = sizing_rates(sizing, (int32_t)d);
+    return question;
 }
 
 static double per_second(double count, double seconds) {
@@ -54,7 +25,8 @@ static double per_second(double count, double seconds) {
 
 static void describe_alternative(const struct sizing *sizing, const struct placement *placement,
                                  struct plan_alternative *alternative) {
-    struct forecast forecast = forecast_of(sizing, placement->device);
+    struct forecast_request question = forecast_question(sizing, placement->device);
+    struct forecast forecast = forecast_make(&question);
     size_t used = 0;
     int32_t last = PLACEMENT_HOST;
     *alternative = (struct plan_alternative){ 0 };
@@ -68,9 +40,9 @@ static void describe_alternative(const struct sizing *sizing, const struct place
             used += (size_t)snprintf(alternative->devices + used, sizeof alternative->devices - used, "%s%s",
                                      used ? " + " : "", sizing->input.devices[device].name);
     }
-    alternative->prefill_tokens_per_s = per_second(sizing->workload.prompt_tokens, forecast.prefill_s);
+    alternative->prefill_tokens_per_s = per_second(sizing->workload.prompt_tokens, forecast.all.prefill_s);
     alternative->decode_tokens_per_s = per_second(1, forecast.token_first_s);
-    alternative->first_token_s = forecast.prefill_s;
+    alternative->first_token_s = forecast.all.prefill_s;
     alternative->total_s = placement->seconds;
 }
 
@@ -149,8 +121,7 @@ static bool add_shards(const struct sizing *sizing, const int32_t *placed, const
 }
 
 static bool add_devices(const struct sizing *sizing, const struct placement_result *result,
-                        const struct forecast *forecast, const int32_t *place, struct plan *plan,
-                        struct error *err) {
+                        const int32_t *place, struct plan *plan, struct error *err) {
     const bool is_fill = strcmp(sizing->request->policy, "fill") == 0;
     plan->device_count = sizing->choice.count;
     for (uint32_t d = 0; d < sizing->choice.count; d++) {
@@ -158,8 +129,6 @@ static bool add_devices(const struct sizing *sizing, const struct placement_resu
         entry->device = *sizing_device(sizing, d);
         entry->budget_bytes = sizing->choice.chosen[d].budget_bytes;
         entry->max_buffer_bytes = sizing->choice.chosen[d].max_buffer_bytes;
-        entry->decode_seconds = forecast->device_token_s[d];
-        entry->prefill_seconds = forecast->device_prefill_s[d];
         if (!account(sizing, result->best.device, d, entry, err))
             return false;
         bool empty = !placement_bytes(&sizing->input, &result->best, d);
@@ -182,7 +151,8 @@ static bool add_devices(const struct sizing *sizing, const struct placement_resu
 static struct plan *write_plan(const struct sizing *sizing, const struct placement_result *result,
                                struct error *err) {
     const struct model *model = sizing->source->model;
-    struct forecast forecast = forecast_of(sizing, result->best.device);
+    struct forecast_request question = forecast_question(sizing, result->best.device);
+    struct forecast forecast = forecast_make(&question);
     int32_t place[PLACEMENT_MAX_DEVICES];
     uint32_t used;
     struct plan *plan = plan_new();
@@ -199,14 +169,10 @@ static struct plan *write_plan(const struct sizing *sizing, const struct placeme
     plan->request = *sizing->request;
     plan_record_environment(plan);
     order_devices(sizing, result->best.device, place, &used);
-    if (!add_devices(sizing, result, &forecast, place, plan, err) ||
+    if (!add_devices(sizing, result, place, plan, err) ||
         !add_shards(sizing, result->best.device, place, plan, err) || !plan_validate(plan, err))
         goto failed;
-    plan->predicted_prefill_tokens_per_s = per_second(sizing->workload.prompt_tokens, forecast.prefill_s);
-    plan->predicted_decode_tokens_per_s = per_second(1, forecast.token_first_s);
-    plan->predicted_decode_tokens_per_s_end = per_second(1, forecast.token_end_s);
-    plan->predicted_first_token_s = forecast.prefill_s;
-    plan->predicted_total_s = result->best.seconds;
+    forecast_write(&forecast, &question, place, plan);
     if (!placement_is_fixed(sizing))
         placement_binding(&sizing->input, &result->best, plan->binding, sizeof plan->binding);
     return plan;

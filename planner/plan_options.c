@@ -18,6 +18,8 @@ const char plan_options_help[] =
     "       phiplan list [--json]            the stored plans, newest first\n"
     "       phiplan show [PLAN] [--json]     one plan: an id, a MODEL, or the newest\n"
     "       phiplan rm PLAN                  forget a plan\n"
+    "       phiplan check [PLAN]             compare predictions with the recorded\n"
+    "                                        runs; next plans learn (--dry-run: no)\n"
     "       phiplan export [PLAN] --format json|accelerate    a plan as a file\n"
     "       phiplan import FILE MODEL        plan by a device map of Accelerate, or\n"
     "                                        by what export --format json wrote\n"
@@ -244,9 +246,9 @@ static bool apply(struct plan_options *options, int code, const char *value, str
 static bool parse_verb(const char *word, enum plan_verb *verb, bool *is_verb, struct error *err) {
     static const struct { const char *word; enum plan_verb verb; } verbs[] = {
         { "plan", VERB_PLAN }, { "devices", VERB_DEVICES }, { "list", VERB_LIST }, { "show", VERB_SHOW },
-        { "rm", VERB_REMOVE }, { "export", VERB_EXPORT }, { "import", VERB_IMPORT },
+        { "rm", VERB_REMOVE }, { "export", VERB_EXPORT }, { "import", VERB_IMPORT }, { "check", VERB_CHECK },
     };
-    static const char *const later[] = { "why", "diff", "check", "gc" };
+    static const char *const later[] = { "why", "diff", "gc" };
     *is_verb = false;
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(word, verbs[i].word) == 0) {

@@ -49,10 +49,35 @@ static bool measure(struct bench *bench, bool is_prefill, uint32_t count, double
     return ok && session_truncate(bench->session, depth, err);
 }
 
+/* What the devices did since `before`. */
+static void subtract(struct run_record *run, const struct run_record *before) {
+    for (uint32_t i = 0; i < run->device_count; i++)
+        if (strcmp(run->devices[i].phase, "load") != 0)
+            run->devices[i].seconds -= before->devices[i].seconds;
+}
+
+/* Each repetition is a run of its own, so that `phiplan check` sees how they spread. A depth
+ * counts as a prompt that was not timed. */
+static bool record(const struct bench *bench, bool is_prefill, uint32_t count, double seconds, const char *name,
+                   uint32_t number, const struct run_record *before, struct error *err) {
+    struct run_record run = { .kind = "bench", .load_s = bench->loaded->load_seconds };
+    run.prompt_tokens = bench->options->bench_depth + (is_prefill ? count : 0);
+    run.new_tokens = is_prefill ? 0 : count;
+    *(is_prefill ? &run.prefill_s : &run.decode_s) = seconds;
+    snprintf(run.finish_reason, sizeof run.finish_reason, "length");
+    snprintf(run.settings, sizeof run.settings, "%s, repetition %u of %u%s", name, number + 1,
+             bench->options->bench_repeats, bench->options->exact ? ", exact" : "");
+    if (bench->options->exact || (is_prefill && bench->options->bench_depth))
+        snprintf(run.kind, sizeof run.kind, "%s", bench->options->exact ? "exact" : "bench-depth");
+    loaded_model_record(bench->loaded, &run);
+    subtract(&run, before);
+    return plan_store_add_run(bench->loaded->store, &run, err);
+}
+
 static bool run_test(struct bench *bench, bool is_prefill, uint32_t count, struct bench_test *test,
                      struct error *err) {
     const struct run_options *options = bench->options;
-    double rates[MOST_REPEATS], sum = 0, squares = 0, total = 0, seconds;
+    double rates[MOST_REPEATS], sum = 0, squares = 0, seconds;
     test->tokens = count;
     snprintf(test->name, sizeof test->name, "%s%u", is_prefill ? "pp" : "tg", count);
     if (options->bench_depth)
@@ -63,24 +88,19 @@ static bool run_test(struct bench *bench, bool is_prefill, uint32_t count, struc
     if (!measure(bench, is_prefill, warm, &seconds, err))
         return false;
     for (uint32_t i = 0; i < options->bench_repeats; i++) {
-        if (!measure(bench, is_prefill, count, &seconds, err))
+        struct run_record before = { 0 };
+        loaded_model_record(bench->loaded, &before);
+        if (!measure(bench, is_prefill, count, &seconds, err) ||
+            !record(bench, is_prefill, count, seconds, test->name, i, &before, err))
             return false;
         rates[i] = count / seconds;
         sum += rates[i];
-        total += seconds;
     }
     test->mean = sum / options->bench_repeats;
     for (uint32_t i = 0; i < options->bench_repeats; i++)
         squares += (rates[i] - test->mean) * (rates[i] - test->mean);
     test->deviation = options->bench_repeats > 1 ? sqrt(squares / (options->bench_repeats - 1)) : 0;
-
-    struct run_record run = { .kind = "bench", .load_s = bench->loaded->load_seconds };
-    *(is_prefill ? &run.prompt_tokens : &run.new_tokens) = count * options->bench_repeats;
-    *(is_prefill ? &run.prefill_s : &run.decode_s) = total;
-    snprintf(run.finish_reason, sizeof run.finish_reason, "length");
-    snprintf(run.settings, sizeof run.settings, "%s, %u repetitions", test->name, options->bench_repeats);
-    loaded_model_record(bench->loaded, &run);
-    return plan_store_add_run(bench->loaded->store, &run, err);
+    return true;
 }
 
 static bool print_tests(const struct bench *bench, const struct bench_test *tests, uint32_t count,

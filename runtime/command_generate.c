@@ -152,6 +152,8 @@ bool command_generate(const struct run_options *options, struct error *err) {
             .new_tokens = result.count, .load_s = loaded.load_seconds,
             .first_token_s = result.first_token_at ? result.first_token_at - started : 0,
             .prefill_s = result.prefill_s, .decode_s = result.decode_s };
+        if (options->exact)   /* another arithmetic: no measure of the plan */
+            snprintf(run.kind, sizeof run.kind, "exact");
         snprintf(run.finish_reason, sizeof run.finish_reason, "%s", finish_reason_name(result.finish));
         generation_settings_text(&settings, run.settings, sizeof run.settings);
         loaded_model_record(&loaded, &run);

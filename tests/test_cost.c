@@ -42,7 +42,7 @@ static struct model make_model(struct model_block blocks[2]) {
 
 static struct device_rates round_rates(void) {
     struct device_rates rates = { .kv_bytes_per_s = 1e6, .attention_ops_per_s = 1e7, .launch_s = 1e-3,
-                                  .transfer_s = 0.01, .transfer_bytes_per_s = 25600 };
+                                  .transfer_s = 0.01, .transfer_bytes_per_s = 25600, .fit = { 1, 1, 1, 0 } };
     for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
         rates.decode_bytes_per_s[t] = 1e6;
         rates.prefill_ops_per_s[t] = 1e6;

@@ -1,0 +1,79 @@
+#include "planner/forecast.h"
+
+static void add(struct forecast *forecast, int32_t device, struct forecast_share share) {
+    struct forecast_share *sums[] = { &forecast->all, device >= 0 ? &forecast->devices[device] : NULL };
+    for (int i = 0; i < 2 && sums[i]; i++) {
+        sums[i]->prefill_s += share.prefill_s;
+        sums[i]->rerun_s += share.rerun_s;
+        sums[i]->token_s += share.token_s;
+        sums[i]->key_s += share.key_s;
+    }
+}
+
+static const struct device_rates *rates_of(const struct forecast_request *request, int32_t device) {
+    return device < 0 ? NULL : request->rates[device];
+}
+
+static struct forecast_share hop_share(const struct forecast_request *request, int32_t from, int32_t to) {
+    const struct device_rates *source = rates_of(request, from), *target = rates_of(request, to);
+    struct forecast_share share = {
+        .prefill_s = cost_hop_prompt(request->model, source, target, request->workload),
+        .token_s = cost_hop_token(request->model, source, target),
+    };
+    if (request->workload->crosses_rope_switch) {
+        struct workload again = *request->workload;
+        again.prompt_tokens = request->model->rope.original_context + 1;
+        share.rerun_s = cost_hop_prompt(request->model, source, target, &again);
+    }
+    return share;
+}
+
+struct forecast forecast_make(const struct forecast_request *request) {
+    const struct model *model = request->model;
+    const struct workload *workload = request->workload;
+    const uint32_t units = unit_count(model);
+    struct forecast forecast = { 0 };
+    int32_t at = PLAN_HOST;
+    for (uint32_t u = 0; u <= units; u++) {
+        int32_t to = u < units && request->device[u] >= 0 ? request->device[u] : PLAN_HOST;
+        if (to != at)
+            add(&forecast, to >= 0 ? to : at, hop_share(request, at, to));
+        at = to;
+        if (to < 0)
+            continue;
+        struct unit_cost cost = cost_unit(model, unit_at(model, u), request->rates[to], workload);
+        add(&forecast, to, (struct forecast_share){ cost.prefill_s, cost.rerun_s, cost.token_s, cost.key_s });
+    }
+    const struct forecast_share *all = &forecast.all;
+    forecast.token_first_s = all->token_s + all->key_s * cost_keys(model, 0);
+    forecast.token_end_s = all->token_s + all->key_s * cost_keys(model, request->context - 1.0);
+    forecast.total_s = all->prefill_s + all->rerun_s + workload->new_tokens * all->token_s +
+                       cost_workload_keys(model, workload) * all->key_s;
+    return forecast;
+}
+
+double forecast_middle_token(const struct forecast_share *share, const struct model *model,
+                             const struct workload *workload) {
+    return share->token_s + share->key_s * cost_keys(model, workload->prompt_tokens + workload->new_tokens / 2.0);
+}
+
+static double per_second(double count, double seconds) {
+    return seconds > 0 ? count / seconds : 0;
+}
+
+void forecast_write(const struct forecast *forecast, const struct forecast_request *request,
+                    const int32_t *position, struct plan *plan) {
+    const struct workload *workload = request->workload;
+    plan->predicted_prefill_tokens_per_s = per_second(workload->prompt_tokens, forecast->all.prefill_s);
+    plan->predicted_decode_tokens_per_s = per_second(1, forecast->token_first_s);
+    plan->predicted_decode_tokens_per_s_end = per_second(1, forecast->token_end_s);
+    plan->predicted_first_token_s = forecast->all.prefill_s;
+    plan->predicted_total_s = forecast->total_s;
+    for (uint32_t d = 0; d < request->device_count; d++) {
+        if (position[d] < 0)
+            continue;
+        struct plan_device *entry = &plan->devices[position[d]];
+        entry->decode_seconds = forecast_middle_token(&forecast->devices[d], request->model, workload);
+        entry->prefill_seconds = forecast->devices[d].prefill_s;
+    }
+}

@@ -1,0 +1,80 @@
+#include "planner/plan_context.h"
+
+#include "common/host_memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct model *open_planned_model(const struct plan *plan, struct error *err) {
+    struct model_source source = { 0 };
+    struct model *model = NULL;
+    if (model_source_resolve(&source, plan->model_path, err))
+        model = model_open(&source, NULL, err);
+    model_source_release(&source);
+    if (!model) {
+        error_prefix(err, "plan %lld needs its model", (long long)plan->id);
+        return NULL;
+    }
+    if (unit_count(model) == plan->unit_count && model_weight_bytes(model) == plan->model_weight_bytes)
+        return model;
+    error_set(err, ERROR_STALE, "the files of model '%s' changed since plan %lld was made: %llu bytes of weights were "
+              "%llu; plan again: phiplan '%s'", plan->model_name, (long long)plan->id,
+              (unsigned long long)model_weight_bytes(model), (unsigned long long)plan->model_weight_bytes,
+              plan->model_path);
+    model_close(model);
+    return NULL;
+}
+
+bool plan_context_open(struct plan_context *context, const struct command *command, const char *argument,
+                       struct error *err) {
+    *context = (struct plan_context){ 0 };
+    context->store = command_open_store(command, STORE_EXISTING, err);
+    context->plan = context->store ? command_find_plan_named(command, context->store, argument, err) : NULL;
+    if (!context->plan || !plan_validate(context->plan, err) || !host_memory_read(&context->host, err))
+        return false;
+    context->model = open_planned_model(context->plan, err);
+    return context->model &&
+           machine_of_plan(context->store, context->model, context->plan, &context->machine, err);
+}
+
+void plan_context_release(struct plan_context *context) {
+    machine_release(&context->machine);
+    model_close(context->model);
+    plan_free(context->plan);
+    plan_store_close(context->store);
+    *context = (struct plan_context){ 0 };
+}
+
+void plan_context_rates(const struct plan_context *context, struct device_rates rates[PLAN_MAX_DEVICES]) {
+    for (uint32_t d = 0; d < context->plan->device_count; d++)
+        for (uint32_t i = 0; i < context->machine.devices.count; i++)
+            if (strcmp(context->machine.devices.devices[i].short_name, context->plan->devices[d].device.short_name) == 0)
+                rates[d] = context->machine.rates[i];
+}
+
+bool plan_context_make(const struct plan_context *context, const struct plan_request *request,
+                       struct made_plan *made, struct error *err) {
+    struct plan_request copy = *request;
+    struct sizing_source source = { .model = context->model, .devices = &context->machine.devices,
+                                    .rates = context->machine.rates, .memory_bytes = context->machine.memory_bytes,
+                                    .host = &context->host };
+    struct text notes;
+    text_init(&notes);
+    bool ok = plan_make(&source, &copy, made, &notes, err);
+    text_release(&notes);
+    return ok;
+}
+
+void plan_device_names(const struct plan *plan, char *text, size_t size) {
+    size_t used = 0;
+    text[0] = '\0';
+    for (uint32_t d = 0; d < plan->device_count && used < size; d++) {
+        bool holds = false;
+        for (uint32_t i = 0; i < plan->shard_count; i++)
+            holds = holds || plan->shards[i].device == (int32_t)d;
+        if (holds)
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " + " : "",
+                                     plan->devices[d].device.short_name);
+    }
+}
