@@ -1,16 +1,21 @@
 /* sampler: logits to a token.
  *
- * The chain works on float32 scores as transformers does; each step sees the
- * softmax of what the step before it left:
- *   repetition_penalty r   each distinct id seen: z < 0 ? z * r : z / r
+ * The chain works on float32 scores as transformers does. After the processors (see
+ * logits_processors.h) each step sees the softmax of what the step before it left:
  *   temperature t          z / t
  *   top_k k                drop z below the k-th largest
  *   top_p p                drop, from the least likely up, while their sum is at most 1 - p;
- *                          of equal scores the lower id goes first; one token stays
+ *                          of equal scores the lower id goes first
  *   min_p m                drop what is less likely than m times the likeliest
- * Sums are kept in double. The vocabulary is never sorted: top_k keeps a heap of
- * k scores, top_p takes the likeliest tokens off a heap until it has enough. */
+ *   typical_p t            keep those whose information is nearest the entropy, of mass t
+ *   epsilon_cutoff e       drop what is less likely than e
+ *   eta_cutoff e           drop what is less likely than min(e, sqrt(e) exp(-entropy))
+ * keep_least tokens stay in any case. Sums are kept in double. The vocabulary is never
+ * sorted: top_k keeps a heap of k scores, top_p takes the likeliest tokens off a heap
+ * until it has enough. */
 #include "runtime/sampler.h"
+
+#include "runtime/logits_processors.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -25,31 +30,14 @@ struct sampler {
     struct sampler_settings settings;
     uint32_t vocab;
     uint64_t random[4];             /* state of the generator */
-    uint32_t seen_count;
-    int32_t *seen;                  /* [vocab]; the distinct ids, seen_count of them */
-    bool *is_seen;                  /* [vocab] */
+    struct logits_processors *processors;
+    int32_t *history;               /* [history_capacity]; prompt and what came after it */
+    uint32_t history_count, history_capacity, prompt_count;
+    bool has_forgotten;             /* out of memory for the history */
     float *scores;                  /* [vocab]; of the present call */
     float *heap;                    /* [vocab]; top_k */
     struct candidate *candidates;   /* [vocab]; what is left */
 };
-
-struct sampler_settings sampler_defaults(void) {
-    return (struct sampler_settings){ .greedy = true, .temperature = 1, .top_p = 1, .repetition_penalty = 1 };
-}
-
-bool sampler_check(const struct sampler_settings *settings, struct error *err) {
-    if (!(settings->temperature >= 0) || !isfinite(settings->temperature))
-        return error_set(err, ERROR_USAGE, "temperature '%g' makes no sense; give 0 (greedy) or more",
-                         (double)settings->temperature);
-    if (!(settings->top_p >= 0 && settings->top_p <= 1))
-        return error_set(err, ERROR_USAGE, "top-p '%g' is not a share; give 0 to 1", (double)settings->top_p);
-    if (!(settings->min_p >= 0 && settings->min_p <= 1))
-        return error_set(err, ERROR_USAGE, "min-p '%g' is not a share; give 0 to 1", (double)settings->min_p);
-    if (!(settings->repetition_penalty > 0) || !isfinite(settings->repetition_penalty))
-        return error_set(err, ERROR_USAGE, "repetition penalty '%g' makes no sense; give more than 0 (1: none)",
-                         (double)settings->repetition_penalty);
-    return true;
-}
 
 /* The generator is xoshiro256** (Blackman and Vigna), its state filled by splitmix64
  * from the seed, as its authors advise: an all-zero state cannot come out. */
@@ -91,13 +79,13 @@ struct sampler *sampler_new(const struct sampler_settings *settings, uint32_t vo
     if (sampler) {
         sampler->settings = *settings;
         sampler->vocab = vocab;
-        sampler->seen = calloc(vocab, sizeof *sampler->seen);
-        sampler->is_seen = calloc(vocab, sizeof *sampler->is_seen);
+        sampler->settings.keep_least += !settings->keep_least;
+        sampler->processors = logits_processors_new(settings, vocab);
         sampler->scores = calloc(vocab, sizeof *sampler->scores);
         sampler->heap = calloc(vocab, sizeof *sampler->heap);
         sampler->candidates = calloc(vocab, sizeof *sampler->candidates);
         seed_random(sampler->random, settings->seed);
-        if (sampler->seen && sampler->is_seen && sampler->scores && sampler->heap && sampler->candidates)
+        if (sampler->processors && sampler->scores && sampler->heap && sampler->candidates)
             return sampler;
     }
     sampler_free(sampler);
@@ -108,8 +96,8 @@ struct sampler *sampler_new(const struct sampler_settings *settings, uint32_t vo
 void sampler_free(struct sampler *sampler) {
     if (!sampler)
         return;
-    free(sampler->seen);
-    free(sampler->is_seen);
+    logits_processors_free(sampler->processors);
+    free(sampler->history);
     free(sampler->scores);
     free(sampler->heap);
     free(sampler->candidates);
@@ -117,25 +105,34 @@ void sampler_free(struct sampler *sampler) {
 }
 
 void sampler_accept(struct sampler *sampler, int32_t id) {
-    if (id < 0 || (uint32_t)id >= sampler->vocab || sampler->is_seen[id])
-        return;
-    sampler->is_seen[id] = true;
-    sampler->seen[sampler->seen_count++] = id;
+    if (sampler->history_count == sampler->history_capacity) {
+        uint32_t capacity = sampler->history_capacity ? 2 * sampler->history_capacity : 256;
+        int32_t *longer = realloc(sampler->history, (size_t)capacity * sizeof *longer);
+        if (!longer) {
+            sampler->has_forgotten = true;
+            return;
+        }
+        sampler->history = longer;
+        sampler->history_capacity = capacity;
+    }
+    sampler->history[sampler->history_count++] = id;
 }
 
-/* scores = logits after the penalty. False where one is NaN. */
-static bool start_scores(struct sampler *sampler, const float *logits) {
-    bool has_nan = false;
+void sampler_prompt(struct sampler *sampler, const int32_t *ids, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        sampler_accept(sampler, ids[i]);
+    sampler->prompt_count = sampler->history_count;
+}
+
+/* scores = logits after the processors. False where one is NaN. */
+static bool start_scores(struct sampler *sampler, const float *logits, const int32_t *history, uint32_t count,
+                         uint32_t new_count) {
+    bool has_nan = sampler->has_forgotten;
     for (uint32_t i = 0; i < sampler->vocab; i++) {
         has_nan |= isnan(logits[i]);
         sampler->scores[i] = logits[i];
     }
-    float penalty = sampler->settings.repetition_penalty;
-    if (penalty != 1)
-        for (uint32_t i = 0; i < sampler->seen_count; i++) {
-            float *score = &sampler->scores[sampler->seen[i]];
-            *score = *score < 0 ? *score * penalty : *score / penalty;
-        }
+    logits_process(sampler->processors, history, count, new_count, sampler->scores);
     return !has_nan;
 }
 
@@ -207,7 +204,8 @@ static double sum_weights(const struct candidate *candidates, uint32_t count, fl
 }
 
 /* The likeliest go to the end of the array as they leave the heap; then to its start. */
-static uint32_t keep_top_p(struct candidate *candidates, uint32_t count, float largest, float top_p) {
+static uint32_t keep_top_p(struct candidate *candidates, uint32_t count, float largest, float top_p,
+                           uint32_t least) {
     double wanted = (double)top_p * sum_weights(candidates, count, largest), kept = 0;
     for (uint32_t i = count / 2; i-- > 0;)
         sift(candidates, count, i);
@@ -218,16 +216,126 @@ static uint32_t keep_top_p(struct candidate *candidates, uint32_t count, float l
         sift(candidates, left, 0);
         candidates[left] = best;
         kept += weight(best.score, largest);
-    } while (left > 0 && kept < wanted);
+    } while (left > 0 && (kept < wanted || count - left < least));
     memmove(candidates, candidates + left, (count - left) * sizeof *candidates);
     return count - left;
+}
+
+static int compare_scores(const void *left, const void *right) {
+    const struct candidate *a = left, *b = right;
+    return goes_before(b, a) - goes_before(a, b);
+}
+
+/* Drop what has less than `share` of the mass, and is not among the `least` likeliest. */
+static uint32_t keep_likely(struct candidate *candidates, uint32_t count, float largest, double share,
+                            uint32_t least) {
+    double wanted = share * sum_weights(candidates, count, largest);
+    if (least > 1)
+        qsort(candidates, count, sizeof *candidates, compare_scores);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (weight(candidates[i].score, largest) >= wanted || candidates[i].score >= largest
+            || (least > 1 && i < least))
+            candidates[kept++] = candidates[i];
+    return kept;
+}
+
+static double entropy_of(const struct candidate *candidates, uint32_t count, float largest, double sum) {
+    double entropy = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        double share = weight(candidates[i].score, largest) / sum;
+        if (share > 0)
+            entropy -= share * log(share);
+    }
+    return entropy;
+}
+
+/* A candidate for typical_p: how far its information is from the entropy. */
+struct distance {
+    float from_entropy;
+    uint32_t at;
+};
+
+static int compare_distances(const void *left, const void *right) {
+    const struct distance *a = left, *b = right;
+    return a->from_entropy != b->from_entropy ? (a->from_entropy > b->from_entropy ? 1 : -1)
+                                              : (a->at > b->at) - (a->at < b->at);
+}
+
+/* 0 where memory runs out. */
+static uint32_t keep_typical(struct candidate *candidates, uint32_t count, float largest, float typical_p,
+                             uint32_t least) {
+    struct distance *order = malloc(count * sizeof *order);
+    bool *keeps = calloc(count, sizeof *keeps);
+    uint32_t kept = 0;
+    if (order && keeps) {
+        double sum = sum_weights(candidates, count, largest), log_sum = log(sum), mass = 0;
+        double entropy = entropy_of(candidates, count, largest, sum);
+        for (uint32_t i = 0; i < count; i++) {
+            double information = log_sum - ((double)candidates[i].score - (double)largest);
+            order[i] = (struct distance){ (float)fabs(information - entropy), i };
+        }
+        qsort(order, count, sizeof *order, compare_distances);
+        uint32_t last = 0;
+        for (; last + 1 < count; last++) {
+            mass += weight(candidates[order[last].at].score, largest) / sum;
+            if (mass >= (double)typical_p)
+                break;
+        }
+        for (uint32_t i = 0; i < count; i++)
+            keeps[order[i].at] = i < least || order[i].from_entropy <= order[last].from_entropy;
+        for (uint32_t i = 0; i < count; i++)
+            if (keeps[i])
+                candidates[kept++] = candidates[i];
+    }
+    free(order);
+    free(keeps);
+    return kept;
+}
+
+/* From temperature on: sampler->scores to candidates; how many are left, 0 for none. */
+static uint32_t run_warpers(struct sampler *sampler, float *largest) {
+    const struct sampler_settings *settings = &sampler->settings;
+    struct candidate *candidates = sampler->candidates;
+    uint32_t keep = settings->keep_least;
+    if (settings->temperature != 1)
+        for (uint32_t i = 0; i < sampler->vocab; i++)
+            sampler->scores[i] /= settings->temperature;
+    float least = -INFINITY;
+    uint32_t top_k = settings->top_k > keep ? settings->top_k : keep;
+    if (settings->top_k && top_k < sampler->vocab)
+        least = kth_largest(sampler, top_k);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < sampler->vocab; i++)
+        if (sampler->scores[i] >= least && sampler->scores[i] > -INFINITY)
+            candidates[count++] = (struct candidate){ sampler->scores[i], (int32_t)i };
+    if (settings->top_p < 1)
+        count = keep_top_p(candidates, count, *largest, settings->top_p, keep);
+    if (settings->min_p > 0) {
+        double likeliest = 1 / sum_weights(candidates, count, *largest);
+        count = keep_likely(candidates, count, *largest, (double)settings->min_p * likeliest, keep);
+    }
+    if (settings->typical_p < 1) {
+        count = keep_typical(candidates, count, *largest, settings->typical_p, keep);
+        *largest = -INFINITY;   /* the likeliest may be gone */
+        for (uint32_t i = 0; i < count; i++)
+            *largest = fmaxf(*largest, candidates[i].score);
+    }
+    if (settings->epsilon_cutoff > 0)
+        count = keep_likely(candidates, count, *largest, (double)settings->epsilon_cutoff, keep);
+    if (settings->eta_cutoff > 0) {
+        double eta = (double)settings->eta_cutoff, sum = sum_weights(candidates, count, *largest);
+        double bound = sqrt(eta) * exp(-entropy_of(candidates, count, *largest, sum));
+        count = keep_likely(candidates, count, *largest, fmin(eta, bound), keep);
+    }
+    return count;
 }
 
 /* Run the chain: how many candidates are left, 0 for none; *largest is the best score. */
 static uint32_t run_chain(struct sampler *sampler, const float *logits, float *largest) {
     const struct sampler_settings *settings = &sampler->settings;
-    struct candidate *candidates = sampler->candidates;
-    if (!start_scores(sampler, logits))
+    if (!start_scores(sampler, logits, sampler->history, sampler->history_count,
+                      sampler->history_count - sampler->prompt_count))
         return 0;
     int32_t best = best_of(sampler);
     if (best < 0)
@@ -237,32 +345,33 @@ static uint32_t run_chain(struct sampler *sampler, const float *logits, float *l
     /* A temperature so low that the scores overflow decides like 0. */
     if (greedy || (isinf(*largest) && isfinite(sampler->scores[best]))) {
         *largest = 0;
-        candidates[0] = (struct candidate){ .score = 0, .id = best };
+        sampler->candidates[0] = (struct candidate){ .score = 0, .id = best };
         return 1;
     }
-    if (isinf(*largest))
-        return 0;
+    return isinf(*largest) ? 0 : run_warpers(sampler, largest);
+}
 
-    if (settings->temperature != 1)
-        for (uint32_t i = 0; i < sampler->vocab; i++)
-            sampler->scores[i] /= settings->temperature;
-    float least = -INFINITY;
-    if (settings->top_k && settings->top_k < sampler->vocab)
-        least = kth_largest(sampler, settings->top_k);
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < sampler->vocab; i++)
-        if (sampler->scores[i] >= least && sampler->scores[i] > -INFINITY)
-            candidates[count++] = (struct candidate){ sampler->scores[i], (int32_t)i };
-    if (settings->top_p < 1)
-        count = keep_top_p(candidates, count, *largest, settings->top_p);
-    if (settings->min_p > 0) {
-        uint32_t kept = 0;
-        for (uint32_t i = 0; i < count; i++)
-            if (weight(candidates[i].score, *largest) >= (double)settings->min_p)
-                candidates[kept++] = candidates[i];
-        count = kept;
+bool sampler_filter(struct sampler *sampler, const int32_t *history, uint32_t count, uint32_t new_count,
+                    float *scores) {
+    const struct sampler_settings *settings = &sampler->settings;
+    if (!start_scores(sampler, scores, history, count, new_count))
+        return false;
+    if (settings->greedy || settings->temperature == 0) {
+        memcpy(scores, sampler->scores, sampler->vocab * sizeof *scores);
+        return true;
     }
-    return count;
+    int32_t best = best_of(sampler);
+    float largest = best < 0 ? -INFINITY : sampler->scores[best] / settings->temperature;
+    uint32_t left = isinf(largest) ? 0 : run_warpers(sampler, &largest);
+    for (uint32_t i = 0; i < sampler->vocab; i++)
+        scores[i] = -INFINITY;
+    for (uint32_t i = 0; i < left; i++)
+        scores[sampler->candidates[i].id] = sampler->candidates[i].score;
+    return true;
+}
+
+double sampler_random(struct sampler *sampler) {
+    return next_random(sampler->random);
 }
 
 int32_t sampler_choose(struct sampler *sampler, const float *logits) {

@@ -1,36 +1,29 @@
 /* sampler: the next token from a row of logits, as transformers' processors do it,
- * in their order: repetition_penalty, temperature, top_k, top_p, min_p. */
+ * in their order: the processors of logits_processors.h, then temperature, top_k, top_p,
+ * min_p, typical_p, epsilon_cutoff, eta_cutoff. */
 #ifndef RUNTIME_SAMPLER_H
 #define RUNTIME_SAMPLER_H
 
-#include "common/error.h"
-
-#include <stdbool.h>
-#include <stdint.h>
-
-struct sampler_settings {
-    bool greedy;                  /* the arg max after the penalties */
-    float temperature;            /* neutral: 1; 0 means greedy */
-    uint32_t top_k;               /* neutral: 0; ties with the k-th are all kept */
-    float top_p;                  /* neutral: 1 */
-    float min_p;                  /* neutral: 0 */
-    float repetition_penalty;     /* neutral: 1; each distinct id once, the prompt's too */
-    uint64_t seed;
-};
-
-struct sampler_settings sampler_defaults(void);   /* greedy, everything neutral, seed 0 */
-bool sampler_check(const struct sampler_settings *settings, struct error *err);
+#include "runtime/sampler_settings.h"
 
 struct sampler;
+/* What the settings point at is borrowed. */
 struct sampler *sampler_new(const struct sampler_settings *settings, uint32_t vocab,
                             struct error *err);
 void sampler_free(struct sampler *sampler);   /* NULL is fine */
 
-/* A token that was seen (prompt or output). */
+/* The tokens that were there at first; then each one that was chosen. */
+void sampler_prompt(struct sampler *sampler, const int32_t *ids, uint32_t count);
 void sampler_accept(struct sampler *sampler, int32_t id);
 
 /* Choose. `logits` [vocab] is left as it was. -1 where no token is left or a logit is NaN. */
 int32_t sampler_choose(struct sampler *sampler, const float *logits);
+
+/* For beams: the chain on scores of one's own [vocab] and a history of one's own, whose last
+ * `new_count` tokens are new: what is dropped becomes -INFINITY. False where a score is NaN. */
+bool sampler_filter(struct sampler *sampler, const int32_t *history, uint32_t count, uint32_t new_count,
+                    float *scores);
+double sampler_random(struct sampler *sampler);   /* uniform in [0, 1), from the seed */
 
 /* For tests: the survivors in ascending id with their probabilities; returns how
  * many. ids and probabilities have room for vocab. */
