@@ -10,46 +10,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What on_token() needs; `text` collects the answer where it is not streamed. */
-struct output {
-    struct token_stream *stream;    /* NULL: no tokenizer, ids are printed */
-    bool streaming;                 /* to standard output as it comes */
-    uint32_t printed;
-    struct text text;
-};
-
-static bool emit(struct output *output, struct text *piece, struct error *err) {
-    if (piece->failed)
-        return error_set(err, ERROR_FAILED, "cannot keep the answer: out of memory");
-    text_append_bytes(&output->text, piece->bytes, piece->length);
-    if (output->streaming && piece->length)
-        fwrite(piece->bytes, 1, piece->length, stdout);
-    return !output->streaming || finish_output(err);
+static bool print_text(void *context, const char *bytes, size_t length, struct error *err) {
+    (void)context;
+    fwrite(bytes, 1, length, stdout);
+    return finish_output(err);
 }
 
-static bool on_token(void *context, int32_t id, bool is_end, struct error *err) {
-    struct output *output = context;
-    if (!output->stream) {
-        if (output->streaming)
-            printf("%s%d", output->printed++ ? "," : "", id);
-        return !output->streaming || finish_output(err);
+/* Without a tokenizer the ids are all there is to show. */
+static bool print_id(void *context, int32_t id, struct error *err) {
+    uint32_t *printed = context;
+    printf("%s%d", (*printed)++ ? "," : "", id);
+    return finish_output(err);
+}
+
+/* Several answers, each on lines of its own, with a line of dashes between them. */
+static void print_all(const struct generation *result, const struct prompt *prompt, bool has_text, bool full_text) {
+    for (uint32_t i = 0; i < result->sequence_count; i++) {
+        const struct generated *sequence = &result->sequences[i];
+        if (i)
+            puts("---");
+        if (full_text)
+            fwrite(prompt->text.bytes, 1, prompt->text.length, stdout);
+        fwrite(sequence->text.bytes, 1, sequence->text.length, stdout);
+        for (uint32_t j = 0; j < sequence->count && !has_text; j++)
+            printf("%s%d", j ? "," : "", sequence->ids[j]);
+        putchar('\n');
     }
-    if (is_end)
-        return true;   /* `text` is without the end token */
-    struct text piece;
-    text_init(&piece);
-    bool ok = token_stream_feed(output->stream, id, &piece, err) && emit(output, &piece, err);
-    text_release(&piece);
-    return ok;
-}
-
-static bool end_stream(struct output *output, struct error *err) {
-    struct text piece;
-    text_init(&piece);
-    bool ok = !output->stream
-              || (token_stream_end(output->stream, &piece, err) && emit(output, &piece, err));
-    text_release(&piece);
-    return ok;
 }
 
 static double rate(double count, double seconds) {
@@ -68,32 +54,45 @@ static json_t *device_list(const struct loaded_model *loaded) {
     return list;
 }
 
+static json_t *sequence_list(const struct generation *result, const struct prompt *prompt, bool full_text) {
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < result->sequence_count; i++) {
+        const struct generated *sequence = &result->sequences[i];
+        json_t *ids = json_array();
+        for (uint32_t j = 0; j < sequence->count; j++)
+            json_array_append_new(ids, json_integer(sequence->ids[j]));
+        struct text text;
+        text_init(&text);
+        if (full_text)
+            text_append_bytes(&text, prompt->text.bytes, prompt->text.length);
+        text_append_bytes(&text, sequence->text.bytes, sequence->text.length);
+        json_t *string = json_stringn(text.bytes, text.length);
+        json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o}", "ids", ids, "text",
+            string ? string : json_string(""), "finish_reason", finish_reason_name(sequence->finish), "score",
+            sequence->has_score ? json_real((double)sequence->score) : json_null()));
+        text_release(&text);
+    }
+    return list;
+}
+
+/* Tokens a second after the first one of each sequence. */
+static double decode_rate(const struct generation *result) {
+    uint32_t decoded = result->token_count > result->sequence_count ? result->token_count - result->sequence_count : 0;
+    return rate(decoded, result->decode_s);
+}
+
 static bool print_json(const struct loaded_model *loaded, const struct run_options *options,
                        const struct generation *result, const struct prompt *prompt,
-                       const struct output *output, const struct run_record *run,
-                       struct error *err) {
-    json_t *ids = json_array();
-    for (uint32_t i = 0; i < result->count; i++)
-        json_array_append_new(ids, json_integer(result->ids[i]));
-    struct text text;
-    text_init(&text);
-    if (options->full_text)
-        text_append_bytes(&text, prompt->text.bytes, prompt->text.length);
-    text_append_bytes(&text, output->text.bytes, output->text.length);
-    json_t *string = json_stringn(text.bytes, text.length);
-    if (!string)
-        string = json_string("");
-    json_t *object = json_pack("{s:s, s:I, s:i, s:[{s:o, s:o, s:s, s:n}], s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o}",
+                       const struct run_record *run, struct error *err) {
+    json_t *object = json_pack("{s:s, s:I, s:i, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o, s:s}",
         "model", loaded->model->name, "plan", (json_int_t)loaded->plan->id,
         "prompt_tokens", (int)prompt->count,
-        "sequences", "ids", ids, "text", string, "finish_reason", finish_reason_name(result->finish),
-        "score",
+        "sequences", sequence_list(result, prompt, options->full_text),
         "timings", "load_s", run->load_s, "first_token_s", run->first_token_s,
         "prefill_s", run->prefill_s, "decode_s", run->decode_s,
         "prefill_tokens_per_s", rate(prompt->count, run->prefill_s),
-        "decode_tokens_per_s", rate(result->count ? result->count - 1 : 0, run->decode_s),
-        "devices", device_list(loaded));
-    text_release(&text);
+        "decode_tokens_per_s", decode_rate(result),
+        "devices", device_list(loaded), "settings", run->settings);
     if (!object)
         return error_set(err, ERROR_FAILED, "cannot print the answer as JSON: out of memory");
     json_dumpf(object, stdout, JSON_COMPACT);
@@ -103,73 +102,75 @@ static bool print_json(const struct loaded_model *loaded, const struct run_optio
 }
 
 static void print_timings(const struct loaded_model *loaded, const struct run_record *run,
-                          const char *settings) {
-    fprintf(stderr, "plan %" PRId64 " '%s', %s\n", loaded->plan->id, loaded->plan->name, settings);
+                          const struct generation *result) {
+    fprintf(stderr, "plan %" PRId64 " '%s', %s\n", loaded->plan->id, loaded->plan->name, run->settings);
     fprintf(stderr, "load %.3f s, first token after %.3f s; prefill %u tokens, %.1f tok/s; "
             "decode %u tokens, %.1f tok/s; %s\n", run->load_s, run->first_token_s,
             run->prompt_tokens, rate(run->prompt_tokens, run->prefill_s), run->new_tokens,
-            rate(run->new_tokens ? run->new_tokens - 1 : 0, run->decode_s), run->finish_reason);
+            decode_rate(result), run->finish_reason);
+    if (result->guessed)
+        fprintf(stderr, "speculation: %u of %u guesses were right\n", result->accepted, result->guessed);
     loaded_model_report(loaded);
 }
 
 bool command_generate(const struct run_options *options, struct error *err) {
     double started = seconds_now();
     struct loaded_model loaded;
-    struct load_request request = { .needs_tokenizer = !options->ids, .wants_tokenizer = true };
-    struct generation_settings settings;
+    struct generation_settings settings = { 0 };
+    struct load_request load = { .needs_tokenizer = !options->ids, .wants_tokenizer = true, .settings = &settings };
     struct generation result = { 0 };
     struct prompt prompt = { 0 };
-    struct output output = { .streaming = !options->json };
     struct session *session = NULL;
-    text_init(&output.text);
+    uint32_t printed = 0;
     text_init(&prompt.text);
 
-    bool ok = loaded_model_open(&loaded, options, &request, err)
-              && generation_settings_make(&settings, loaded.model, loaded.tokenizer, options, err)
+    bool ok = loaded_model_open(&loaded, options, &load, err)
               && prompt_make(&prompt, options, loaded.tokenizer, loaded.model->name,
                              loaded.model->vocab_size, err)
               && (session = session_new(loaded.engine, 0, loaded_model_rope(&loaded, options), err));
-    if (ok && loaded.tokenizer) {
-        output.stream = token_stream_new(loaded.tokenizer, prompt.ids, prompt.count, true);
-        if (!output.stream)
-            ok = error_set(err, ERROR_FAILED, "cannot start the answer: out of memory");
-    }
-    if (ok && output.streaming && options->full_text)
+    bool has_text = loaded.tokenizer != NULL;
+    bool streams = !options->json && settings.num_return_sequences == 1 && settings.num_beams == 1;
+    if (ok && streams && options->full_text)
         fwrite(prompt.text.bytes, 1, prompt.text.length, stdout);
-    bool generated = ok;
-    ok = ok && generate(session, loaded.engine, &settings, prompt.ids, prompt.count, on_token, &output,
-                        &result, err);
-    if (!ok && generated && err->kind == ERROR_USAGE)
-        error_prefix(err, "model '%s'", options->model);
-    if (generated) {
-        ok = end_stream(&output, ok ? err : NULL) && ok;
-        if (output.streaming && result.count)
+    if (ok) {
+        struct generate_request request = {
+            .session = session, .engine = loaded.engine, .tokenizer = loaded.tokenizer, .settings = &settings,
+            .prompt = prompt.ids, .count = prompt.count, .context = &printed,
+            .on_text = streams ? print_text : NULL, .on_token = streams && !has_text ? print_id : NULL,
+        };
+        ok = generate(&request, &result, err);
+        if (!ok && err->kind == ERROR_USAGE)
+            error_prefix(err, "model '%s'", options->model);
+        if (streams && result.token_count)
             putchar('\n');
+        else if (ok && !options->json && !streams)
+            print_all(&result, &prompt, has_text, options->full_text);
         ok = finish_output(ok ? err : NULL) && ok;
     }
     if (ok) {
+        const char *finish = result.sequence_count ? finish_reason_name(result.sequences[0].finish)
+                                                   : finish_reason_name(FINISH_INTERRUPTED);
         struct run_record run = { .kind = "generate", .prompt_tokens = prompt.count,
-            .new_tokens = result.count, .load_s = loaded.load_seconds,
-            .first_token_s = result.first_token_at ? result.first_token_at - started : 0,
+            .new_tokens = result.token_count, .load_s = loaded.load_seconds,
+            .first_token_s = result.first_token_at > 0 ? result.first_token_at - started : 0,
             .prefill_s = result.prefill_s, .decode_s = result.decode_s };
         if (options->exact)   /* another arithmetic: no measure of the plan */
             snprintf(run.kind, sizeof run.kind, "exact");
-        snprintf(run.finish_reason, sizeof run.finish_reason, "%s", finish_reason_name(result.finish));
+        snprintf(run.finish_reason, sizeof run.finish_reason, "%s", finish);
         generation_settings_text(&settings, run.settings, sizeof run.settings);
         loaded_model_record(&loaded, &run);
         if (options->json)
-            ok = print_json(&loaded, options, &result, &prompt, &output, &run, err);
+            ok = print_json(&loaded, options, &result, &prompt, &run, err);
         if (options->verbose)
-            print_timings(&loaded, &run, run.settings);
+            print_timings(&loaded, &run, &result);
         struct error not_kept = { 0 };
         if (!plan_store_add_run(loaded.store, &run, &not_kept))
             fprintf(stderr, "phirun: this run was not recorded: %s\n", not_kept.text);
     }
-    token_stream_free(output.stream);
-    text_release(&output.text);
-    free(result.ids);
+    generation_release(&result);
     session_free(session);
     prompt_release(&prompt);
+    generation_settings_release(&settings);
     loaded_model_close(&loaded);
     return ok;
 }

@@ -1,29 +1,56 @@
-/* generate: one continuation of a prompt, token by token. */
+/* generate: from the ids of a prompt to one or several continuations, as transformers'
+ * generate() makes them: greedy, sampled or by beam search. */
 #ifndef RUNTIME_GENERATE_H
 #define RUNTIME_GENERATE_H
 
+#include "common/text.h"
 #include "runtime/generation_settings.h"
 #include "runtime/session.h"
 
-enum finish_reason { FINISH_EOS, FINISH_LENGTH, FINISH_INTERRUPTED };
-const char *finish_reason_name(enum finish_reason reason);   /* "eos", "length", "interrupted" */
+enum finish_reason { FINISH_EOS, FINISH_LENGTH, FINISH_STOP, FINISH_TIME, FINISH_INTERRUPTED };
+const char *finish_reason_name(enum finish_reason reason);   /* "eos", "length", "stop", ... */
+
+struct generated {
+    int32_t *ids;             /* [count] the new tokens, the end token included; owned */
+    uint32_t count;
+    struct text text;         /* without the end token and what a stop string cuts off */
+    enum finish_reason finish;
+    bool has_score;           /* of a beam search */
+    float score;
+};
 
 struct generation {
-    int32_t *ids;             /* the new tokens, the end token included; owned, free() */
-    uint32_t count;
-    enum finish_reason finish;
+    struct generated *sequences;   /* [sequence_count]; of beams: best first; owned */
+    uint32_t sequence_count;
+    uint32_t token_count;     /* new tokens of all of them */
+    uint32_t reused;          /* tokens of the prompt that the session had already */
+    uint32_t guessed, accepted;    /* by speculation */
     double first_token_at;    /* seconds_now() when it was known; 0: there was none */
     double prefill_s, decode_s;
 };
 
-/* Called with each new token, the end token too. False with `err` stops with that error. */
-typedef bool generate_token(void *context, int32_t id, bool is_end, struct error *err);
+/* Called while one sequence is generated (not with several: their texts come with the
+ * result). False with `err` stops with that error. */
+typedef bool generate_token(void *context, int32_t id, struct error *err);   /* the end token, too */
+typedef bool generate_text(void *context, const char *bytes, size_t length, struct error *err);
 
-/* Continue `prompt`; what the session has in common with it is not run again. A signal ends it with FINISH_INTERRUPTED
- * and true: what was generated stays. A prompt that does not fit: ERROR_USAGE. */
-bool generate(struct session *session, struct engine *engine,
-              const struct generation_settings *settings, const int32_t *prompt, uint32_t count,
-              generate_token *on_token, void *context, struct generation *result,
-              struct error *err);
+struct generate_request {
+    struct session *session;  /* may hold anything: what it has in common with the prompt is not run again */
+    struct engine *engine;    /* the session's; opened for generation_settings_sequences() */
+    uint32_t fork_sequence;   /* several sequences use the engine's from this one on; 0: from 1 */
+    const struct tokenizer *tokenizer;   /* NULL: ids only */
+    const struct generation_settings *settings;
+    const int32_t *prompt;
+    uint32_t count;           /* at least 1 */
+    generate_token *on_token; /* may be NULL */
+    generate_text *on_text;   /* may be NULL; what is certain, never half a character */
+    void *context;
+};
+
+/* A signal ends it with FINISH_INTERRUPTED and true: what was generated stays. A prompt that
+ * does not fit: ERROR_USAGE. Afterwards the session holds the prompt and all new tokens but
+ * the last (after beams: the prompt at most). Release the result after a failure, too. */
+bool generate(const struct generate_request *request, struct generation *result, struct error *err);
+void generation_release(struct generation *result);
 
 #endif

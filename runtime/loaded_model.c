@@ -169,8 +169,15 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
     loaded->model = model_open(&loaded->source, NULL, err);
     if (!loaded->model || !open_store(loaded, options, err) || !find_plan(loaded, options, err))
         return false;
-    struct engine_options engine_options = { .exact = options->exact,
-                                             .logit_rows = request->logit_rows,
+    uint32_t sequences = request->sequence_count, rows = request->logit_rows;
+    if (request->settings) {
+        if (!generation_settings_make(request->settings, loaded->model, loaded->tokenizer, options, err))
+            return false;
+        sequences = sequences ? sequences : generation_settings_sequences(request->settings);
+        rows = rows ? rows : request->settings->speculate ? 8 : sequences < 8 ? sequences : 8;
+    }
+    struct engine_options engine_options = { .exact = options->exact, .logit_rows = rows,
+                                             .sequence_count = sequences,
                                              .interrupted = &interrupted_by };
     loaded->engine = engine_open(loaded->model, loaded->plan, &engine_options, err);
     if (!loaded->engine)

@@ -5,6 +5,7 @@
 
 #include "db/plan_store.h"
 #include "runtime/engine.h"
+#include "runtime/generation_settings.h"
 #include "runtime/run_options.h"
 #include "runtime/tokenizer.h"
 
@@ -21,7 +22,9 @@ struct loaded_model {
 struct load_request {
     bool needs_tokenizer;             /* a model without one is an error */
     bool wants_tokenizer;             /* a model without one is fine */
-    uint32_t logit_rows;
+    uint32_t logit_rows;              /* 0: as many as the settings need, or 1 */
+    uint32_t sequence_count;          /* the same */
+    struct generation_settings *settings;   /* not NULL: made in time for the engine; release them */
 };
 
 /* Set by the signal handlers of main(): the signal's number, 0 while none came. */

@@ -51,6 +51,7 @@ int main(int argc, char **argv) {
     } else if (ok) {
         ok = commands[options.command](&options, &err);
     }
+    run_options_release(&options);
     if (interrupted_by)
         return 128 + interrupted_by;
     if (!ok)

@@ -1,5 +1,7 @@
 #include "runtime/run_options.h"
 
+#include "runtime/sampler_settings.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -10,14 +12,15 @@
 enum option_id {
     OPTION_HELP = 'h', OPTION_VERSION = 1000, OPTION_PLAN, OPTION_DB, OPTION_EXACT, OPTION_JSON,
     OPTION_VERIFY, OPTION_IDS, OPTION_SYSTEM, OPTION_TEMPLATE, OPTION_RAW, OPTION_FULL_TEXT,
-    OPTION_TEMPERATURE, OPTION_TOP_K, OPTION_TOP_P, OPTION_MIN_P, OPTION_PENALTY, OPTION_SEED,
-    OPTION_GREEDY, OPTION_IGNORE_EOS, OPTION_EOS, OPTION_ROPE, OPTION_DECODE, OPTION_NO_SPECIAL,
-    OPTION_MESSAGES, OPTION_NO_GENERATION_PROMPT, OPTION_OUT, OPTION_LAST
+    OPTION_IGNORE_EOS, OPTION_EOS, OPTION_ROPE, OPTION_DECODE, OPTION_NO_SPECIAL,
+    OPTION_MESSAGES, OPTION_NO_GENERATION_PROMPT, OPTION_OUT, OPTION_LAST,
+    OPTION_TYPED    /* and on: typed_rows[id - OPTION_TYPED] */
 };
 
 /* One table for parsing and for --help: which commands take the option (a bit
  * each), its value's name and what it does. Short options have `id` < 128. */
 #define IN(command) (1u << (command))
+#define COUNT(array) (sizeof(array) / sizeof *(array))
 #define GENERATE IN(COMMAND_GENERATE)
 #define BENCH IN(COMMAND_BENCH)
 #define TOKENIZE IN(COMMAND_TOKENIZE)
@@ -42,14 +45,6 @@ static const struct option_row rows[] = {
     { OPTION_TEMPLATE, "template", "NAME|FILE", GENERATE | TEMPLATE,
       "phi3, chatml, llama2, a chat template file, or a file with {prompt}" },
     { OPTION_RAW, "raw", NULL, GENERATE, "take the prompt as it is, without a chat template" },
-    { 'n', "max-new-tokens", "N", GENERATE, "stop after N tokens (default: eos or context)" },
-    { OPTION_TEMPERATURE, "temperature", "T", GENERATE, "sample at this temperature; 0 is greedy" },
-    { OPTION_TOP_K, "top-k", "K", GENERATE, "keep the K likeliest tokens; 0 keeps all" },
-    { OPTION_TOP_P, "top-p", "P", GENERATE, "keep the likeliest tokens of mass P" },
-    { OPTION_MIN_P, "min-p", "P", GENERATE, "drop tokens below P times the likeliest" },
-    { OPTION_PENALTY, "repetition-penalty", "R", GENERATE, "make seen tokens less likely (1: off)" },
-    { OPTION_SEED, "seed", "S", GENERATE, "same seed, same text" },
-    { OPTION_GREEDY, "greedy", NULL, GENERATE, "always the likeliest token" },
     { OPTION_EOS, "eos", "IDS", GENERATE, "end at these ids instead of the model's" },
     { OPTION_IGNORE_EOS, "ignore-eos", NULL, GENERATE, "go on after an end token" },
     { OPTION_FULL_TEXT, "full-text", NULL, GENERATE, "print the prompt before the answer" },
@@ -70,6 +65,54 @@ static const struct option_row rows[] = {
     { 'v', "verbose", NULL, DEVICES, "settings, bytes and times, on standard error" },
     { OPTION_HELP, "help", NULL, ALL, "this text" },
     { OPTION_VERSION, "version", NULL, ALL, "the version" },
+};
+
+/* How a value of generate()'s options is spelled, and what becomes of it. */
+enum typed_kind {
+    TYPED_COUNT, TYPED_NUMBER, TYPED_SEED, TYPED_FLAG,
+    TYPED_CHOICE,      /* one of the words in `value`; true and false are no strings */
+    TYPED_STRINGS,     /* may be given again: a list */
+    TYPED_IDS,         /* 1,2,3; may be given again: a list of lists */
+    TYPED_BIAS         /* 1,2,3=BIAS; may be given again */
+};
+
+struct typed_row {
+    enum typed_kind kind;
+    char letter;         /* 0: none */
+    const char *name;
+    const char *key;     /* generate()'s keyword; NULL: the name with underscores */
+    const char *value;
+    const char *help;
+};
+
+/* In the order of generate()'s chain, which is that of --help. */
+static const struct typed_row typed_rows[] = {
+    { TYPED_COUNT, 'n', "max-new-tokens", NULL, "N", "stop after N tokens (default: eos or context)" },
+    { TYPED_COUNT, 0, "min-new-tokens", NULL, "N", "no end token before N tokens" },
+    { TYPED_NUMBER, 0, "max-time", NULL, "SECONDS", "stop after this time" },
+    { TYPED_STRINGS, 0, "stop", "stop_strings", "TEXT", "stop where TEXT comes out, and leave it out; again for more" },
+    { TYPED_STRINGS, 0, "stop-strings", NULL, "TEXT", "the same" },
+    { TYPED_FLAG, 0, "keep-stop", NULL, NULL, "leave the text that stopped in" },
+    { TYPED_BIAS, 0, "logit-bias", NULL, "IDS=BIAS", "add BIAS to the last of IDS after the others; again for more" },
+    { TYPED_NUMBER, 0, "repetition-penalty", NULL, "R", "make seen tokens less likely (1: off)" },
+    { TYPED_COUNT, 0, "no-repeat-ngram-size", NULL, "N", "never the same N tokens in a row again" },
+    { TYPED_STRINGS, 0, "bad-words", NULL, "TEXT", "never TEXT, as tokenized on its own; again for more" },
+    { TYPED_IDS, 0, "bad-words-ids", NULL, "IDS", "never these ids in a row; again for more" },
+    { TYPED_FLAG, 0, "do-sample", NULL, NULL, "sample; any of the next seven says so, too" },
+    { TYPED_NUMBER, 0, "temperature", NULL, "T", "sample at this temperature; 0 is greedy" },
+    { TYPED_COUNT, 0, "top-k", NULL, "K", "keep the K likeliest tokens; 0 keeps all" },
+    { TYPED_NUMBER, 0, "top-p", NULL, "P", "keep the likeliest tokens of mass P" },
+    { TYPED_NUMBER, 0, "min-p", NULL, "P", "drop tokens below P times the likeliest" },
+    { TYPED_NUMBER, 0, "typical-p", NULL, "P", "keep the most typical tokens of mass P" },
+    { TYPED_NUMBER, 0, "epsilon-cutoff", NULL, "E", "drop tokens less likely than E" },
+    { TYPED_NUMBER, 0, "eta-cutoff", NULL, "E", "the same, less where the choice is wide" },
+    { TYPED_SEED, 0, "seed", NULL, "S", "same seed, same text" },
+    { TYPED_FLAG, 0, "greedy", NULL, NULL, "always the likeliest token" },
+    { TYPED_COUNT, 0, "num-beams", NULL, "B", "search with B beams" },
+    { TYPED_CHOICE, 0, "early-stopping", NULL, "true|false|never", "when a beam search ends (default: false)" },
+    { TYPED_NUMBER, 0, "length-penalty", NULL, "P", "beams: score is sum / length^P (default: 1)" },
+    { TYPED_COUNT, 0, "num-return-sequences", NULL, "N", "N answers to one prompt" },
+    { TYPED_CHOICE, 0, "speculate", NULL, "ngram|off", "guess from repetitions; same text, faster where it pays" },
 };
 
 /* bench spells sizes as its peers do. */
@@ -94,7 +137,13 @@ static const struct { const char *name; enum run_command command; const char *us
       "phirun logits ./model --ids 1,2,3 --out logits.f32 --exact" },
 };
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define MOST_OPTIONS (COUNT(rows) + COUNT(bench_rows) + COUNT(typed_rows))
+
+static struct option_row row_of_typed(size_t i) {
+    const struct typed_row *typed = &typed_rows[i];
+    return (struct option_row){ typed->letter ? typed->letter : OPTION_TYPED + (int)i, typed->name, typed->value,
+                                GENERATE, typed->help };
+}
 
 static void print_row(const struct option_row *row) {
     char left[48];
@@ -126,6 +175,14 @@ void run_options_help(enum run_command command, bool all) {
     for (size_t i = 0; i < COUNT(rows); i++)
         if ((rows[i].commands & IN(command)) && rows[i].help[0])
             print_row(&rows[i]);
+    if (GENERATE & IN(command))
+        printf("\nHow to generate, by the names of transformers' generate(). Defaults come from the\n"
+               "model's generation_config.json.\n\n");
+    for (size_t i = 0; i < COUNT(typed_rows); i++) {
+        struct option_row row = row_of_typed(i);
+        if (row.commands & IN(command))
+            print_row(&row);
+    }
     printf("\nexample: %s\n", commands[command].example);
     printf("exit: 0 done, 1 failed, 2 wrong usage, 3 no plan, 4 plan stale, 130/143 interrupted\n");
 }
@@ -175,8 +232,113 @@ static bool read_float(const char *option, const char *text, float *value, struc
     return true;
 }
 
+static bool read_seed(const char *option, const char *text, json_t **value, struct error *err) {
+    char *end;
+    errno = 0;
+    uint64_t seed = strtoull(text, &end, 10);
+    if (end == text || *end || errno || text[0] == '-')
+        return error_set(err, ERROR_USAGE, "%s takes a whole number, not '%s'", option, text);
+    *value = json_integer((json_int_t)seed);
+    return true;
+}
+
+static bool read_choice(const char *option, const char *choices, const char *text, json_t **value,
+                        struct error *err) {
+    size_t length = strlen(text);
+    for (const char *at = choices; at; at = strchr(at, '|'), at += at != NULL)
+        if (length && strncmp(at, text, length) == 0 && (at[length] == '|' || !at[length])) {
+            *value = strcmp(text, "true") == 0 ? json_true() : strcmp(text, "false") == 0 ? json_false()
+                                                                                        : json_string(text);
+            return true;
+        }
+    return error_set(err, ERROR_USAGE, "%s takes %s, not '%s'", option, choices, text);
+}
+
+static bool read_id_list(const char *option, const char *text, json_t **value, struct error *err) {
+    int32_t *ids;
+    uint32_t count;
+    if (!parse_ids(option, text, &ids, &count, err))
+        return false;
+    *value = json_array();
+    for (uint32_t i = 0; i < count; i++)
+        json_array_append_new(*value, json_integer(ids[i]));
+    free(ids);
+    return count ? true : error_set(err, ERROR_USAGE, "%s takes token ids, not '%s'", option, text);
+}
+
+/* 1,2,3=BIAS; a single id also as llama.cpp spells it: 5+1.5, 5-1.5, 5-inf, 5=false. */
+static bool read_bias(const char *option, const char *text, const char **key, json_t **value, struct error *err) {
+    size_t split = strcspn(text, "=+-");
+    char *ids = strndup(text, split);
+    if (!ids)
+        return error_set(err, ERROR_FAILED, "cannot keep the options: out of memory");
+    const char *number = text + split + (text[split] == '=');
+    bool bans = strcmp(number, "false") == 0 || strcmp(number, "-inf") == 0;
+    float bias = 0;
+    bool ok = text[split] ? bans || read_float(option, number, &bias, err)
+                          : error_set(err, ERROR_USAGE, "%s takes IDS=BIAS, not '%s'", option, text);
+    ok = ok && read_id_list(option, ids, value, err);
+    free(ids);
+    if (ok && bans)
+        *key = "bad_words_ids";
+    else if (ok)
+        *value = json_pack("[o, f]", *value, (double)bias);
+    return ok;
+}
+
+/* One of generate()'s options into the object of what was typed. */
+static bool apply_typed(struct run_options *options, const struct typed_row *row, const char *text,
+                        struct error *err) {
+    char option[40], name[40];
+    if (row->letter)
+        snprintf(option, sizeof option, "-%c", row->letter);
+    else
+        snprintf(option, sizeof option, "--%s", row->name);
+    snprintf(name, sizeof name, "%s", row->key ? row->key : row->name);
+    for (char *at = name; (at = strchr(at, '-'));)
+        *at = '_';
+    const char *key = name;
+    json_t *value = NULL;
+    uint32_t count;
+    float number;
+    bool ok = true, is_list = row->kind == TYPED_STRINGS || row->kind == TYPED_IDS || row->kind == TYPED_BIAS;
+    switch (row->kind) {
+    case TYPED_COUNT:
+        if ((ok = read_u32(option, text, &count, err)))
+            value = json_integer(count);
+        break;
+    case TYPED_NUMBER:
+        if ((ok = read_float(option, text, &number, err)))
+            value = json_real((double)number);
+        break;
+    case TYPED_SEED: ok = read_seed(option, text, &value, err); break;
+    case TYPED_FLAG: value = json_true(); break;
+    case TYPED_CHOICE: ok = read_choice(option, row->value, text, &value, err); break;
+    case TYPED_STRINGS:
+        value = json_string(text);
+        if (!value || !*text)
+            ok = error_set(err, ERROR_USAGE, "%s takes text in UTF-8, not '%s'", option, text);
+        break;
+    case TYPED_IDS: ok = read_id_list(option, text, &value, err); break;
+    case TYPED_BIAS:
+        key = "sequence_bias";
+        ok = read_bias(option, text, &key, &value, err);
+        break;
+    }
+    if (ok && is_list) {
+        json_t *list = json_object_get(options->typed, key);
+        if (!list && json_object_set_new(options->typed, key, list = json_array()) != 0)
+            list = NULL;
+        if (json_array_append(list, value) != 0)
+            ok = error_set(err, ERROR_FAILED, "cannot keep the options: out of memory");
+    } else if (ok && json_object_set(options->typed, key, value) != 0) {
+        ok = error_set(err, ERROR_FAILED, "cannot keep the options: out of memory");
+    }
+    json_decref(value);
+    return ok;
+}
+
 static bool apply(struct run_options *options, int id, const char *value, struct error *err) {
-    struct sampler_settings *sampling = &options->sampling;
     bool bench = options->command == COMMAND_BENCH;
     switch (id) {
     case 'p':
@@ -187,8 +349,7 @@ static bool apply(struct run_options *options, int id, const char *value, struct
     case 'n':
         if (bench)
             return read_u32("-n", value, &options->bench_new, err);
-        options->has_new_tokens = true;
-        return read_u32("-n", value, &options->new_tokens, err);
+        return apply_typed(options, &typed_rows[0], value, err);
     case 'd': return read_u32("-d", value, &options->bench_depth, err);
     case 'r':
         if (!read_u32("-r", value, &options->bench_repeats, err))
@@ -214,31 +375,6 @@ static bool apply(struct run_options *options, int id, const char *value, struct
     case OPTION_TEMPLATE: options->template_name = value; return true;
     case OPTION_RAW: options->raw = true; return true;
     case OPTION_FULL_TEXT: options->full_text = true; return true;
-    case OPTION_TEMPERATURE:
-        options->given |= GIVEN_TEMPERATURE;
-        return read_float("--temperature", value, &sampling->temperature, err);
-    case OPTION_TOP_K:
-        options->given |= GIVEN_TOP_K;
-        return read_u32("--top-k", value, &sampling->top_k, err);
-    case OPTION_TOP_P:
-        options->given |= GIVEN_TOP_P;
-        return read_float("--top-p", value, &sampling->top_p, err);
-    case OPTION_MIN_P:
-        options->given |= GIVEN_MIN_P;
-        return read_float("--min-p", value, &sampling->min_p, err);
-    case OPTION_PENALTY:
-        options->given |= GIVEN_PENALTY;
-        return read_float("--repetition-penalty", value, &sampling->repetition_penalty, err);
-    case OPTION_SEED: {
-        char *end;
-        errno = 0;
-        options->given |= GIVEN_SEED;
-        sampling->seed = strtoull(value, &end, 10);
-        if (end == value || *end || errno || value[0] == '-')
-            return error_set(err, ERROR_USAGE, "--seed takes a whole number, not '%s'", value);
-        return true;
-    }
-    case OPTION_GREEDY: options->given |= GIVEN_GREEDY; return true;
     case OPTION_IGNORE_EOS: options->ignore_eos = true; return true;
     case OPTION_EOS: options->eos = value; return true;
     case OPTION_ROPE:
@@ -254,6 +390,8 @@ static bool apply(struct run_options *options, int id, const char *value, struct
     case OPTION_LAST: options->last_only = true; return true;
     default: break;
     }
+    if (id >= OPTION_TYPED && id < OPTION_TYPED + (int)COUNT(typed_rows))
+        return apply_typed(options, &typed_rows[id - OPTION_TYPED], value, err);
     return error_set(err, ERROR_USAGE, "unknown option; try phirun --help");
 }
 
@@ -261,24 +399,33 @@ static bool apply(struct run_options *options, int id, const char *value, struct
 static void make_tables(enum run_command command, char *letters, struct option *longs) {
     size_t used = 0, count = 0;
     letters[used++] = ':';
-    const struct option_row *sets[] = { rows, bench_rows };
-    size_t sizes[] = { COUNT(rows), COUNT(bench_rows) };
-    for (size_t set = 0; set < 2; set++)
-        for (size_t i = 0; i < sizes[set]; i++) {
-            const struct option_row *row = &sets[set][i];
-            if (!(row->commands & IN(command)) || !row->help[0])
-                continue;
-            if (row->id < 128) {
-                letters[used++] = (char)row->id;
-                if (row->value)
-                    letters[used++] = ':';
-            }
-            if (row->name)
-                longs[count++] = (struct option){ row->name, row->value ? required_argument : no_argument,
-                                                  NULL, row->id };
+    for (size_t i = 0; i < MOST_OPTIONS; i++) {
+        struct option_row row = i < COUNT(rows) ? rows[i]
+            : i < COUNT(rows) + COUNT(bench_rows) ? bench_rows[i - COUNT(rows)]
+            : row_of_typed(i - COUNT(rows) - COUNT(bench_rows));
+        if (!(row.commands & IN(command)) || !row.help[0])
+            continue;
+        if (row.id < 128) {
+            letters[used++] = (char)row.id;
+            if (row.value)
+                letters[used++] = ':';
         }
+        if (row.name)
+            longs[count++] = (struct option){ row.name, row.value ? required_argument : no_argument, NULL, row.id };
+    }
     letters[used] = '\0';
     longs[count] = (struct option){ 0 };
+}
+
+/* Mistakes in numbers are better told before a model is opened. */
+static bool check_typed(const struct run_options *options, struct error *err) {
+    static const char *const sampling[] = { "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p",
+                                            "epsilon_cutoff", "eta_cutoff" };
+    struct sampler_settings settings = sampler_defaults();
+    for (size_t i = 0; i < COUNT(sampling); i++)
+        if (json_object_get(options->typed, "greedy") && json_object_get(options->typed, sampling[i]))
+            return error_set(err, ERROR_USAGE, "--greedy and sampling options exclude each other; drop one");
+    return sampler_settings_read(&settings, options->typed, "the options", err);
 }
 
 static bool check(const struct run_options *options, int extra, char **extras, struct error *err) {
@@ -302,27 +449,25 @@ static bool check(const struct run_options *options, int extra, char **extras, s
                          "--ids bypasses the text: it goes without --raw, --template and --system");
     if (options->raw && (options->system || options->template_name))
         return error_set(err, ERROR_USAGE, "--raw takes no --system and no --template");
-    if ((options->given & GIVEN_GREEDY)
-        && (options->given & (GIVEN_TEMPERATURE | GIVEN_TOP_K | GIVEN_TOP_P | GIVEN_MIN_P)))
-        return error_set(err, ERROR_USAGE,
-                         "--greedy and sampling options exclude each other; drop one");
     if (options->ignore_eos && options->eos)
         return error_set(err, ERROR_USAGE, "--eos and --ignore-eos exclude each other; drop one");
-    return sampler_check(&options->sampling, err);
+    return check_typed(options, err);
 }
 
 bool run_options_parse(struct run_options *options, int argc, char **argv, struct error *err) {
     *options = (struct run_options){ .plan_name = "default", .bench_prompt = 512, .bench_new = 128,
                                      .bench_repeats = 5, .bench_format = "md",
-                                     .sampling = sampler_defaults() };
+                                     .typed = json_object() };
+    if (!options->typed)
+        return error_set(err, ERROR_FAILED, "cannot keep the options: out of memory");
     int first = 1;
     for (size_t i = 1; i < COUNT(commands) && argc > 1; i++)
         if (strcmp(argv[1], commands[i].name) == 0) {
             options->command = commands[i].command;
             first = 2;
         }
-    char letters[2 * (COUNT(rows) + COUNT(bench_rows)) + 2];
-    struct option longs[COUNT(rows) + COUNT(bench_rows) + 1];
+    char letters[2 * MOST_OPTIONS + 2];
+    struct option longs[MOST_OPTIONS + 1];
     make_tables(options->command, letters, longs);
     for (int i = first; i < argc && strcmp(argv[i], "--"); i++) {
         options->help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
@@ -347,4 +492,9 @@ bool run_options_parse(struct run_options *options, int argc, char **argv, struc
     if (options->command == COMMAND_TOKENIZE && optind < argc)
         options->text = argv[optind++];
     return check(options, argc - optind, argv + optind, err);
+}
+
+void run_options_release(struct run_options *options) {
+    json_decref(options->typed);
+    options->typed = NULL;
 }

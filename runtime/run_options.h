@@ -3,20 +3,13 @@
 #define RUNTIME_RUN_OPTIONS_H
 
 #include "common/error.h"
-#include "runtime/sampler.h"
+#include "common/json.h"
 #include "runtime/session.h"
 
 #include <stdint.h>
 
 enum run_command {
     COMMAND_GENERATE, COMMAND_BENCH, COMMAND_TOKENIZE, COMMAND_TEMPLATE, COMMAND_LOGITS
-};
-
-/* Which sampling settings were typed: what was not comes from the model's
- * generation_config.json, then from the defaults. */
-enum sampling_given {
-    GIVEN_TEMPERATURE = 1, GIVEN_TOP_K = 2, GIVEN_TOP_P = 4, GIVEN_MIN_P = 8,
-    GIVEN_PENALTY = 16, GIVEN_SEED = 32, GIVEN_GREEDY = 64
 };
 
 struct run_options {
@@ -34,10 +27,8 @@ struct run_options {
     const char *template_name;     /* --template: built-in name or file */
     bool raw, full_text;
 
-    bool has_new_tokens;
-    uint32_t new_tokens;           /* -n */
-    struct sampler_settings sampling;
-    unsigned given;                /* of enum sampling_given */
+    json_t *typed;                 /* owned; how to generate, as generate()'s keywords:
+                                      see generation_settings_read() */
     bool ignore_eos;
     const char *eos;               /* --eos IDS */
     bool has_rope;
@@ -54,8 +45,9 @@ struct run_options {
     const char *bench_format;      /* "md", "json", "csv" */
 };
 
-/* False with ERROR_USAGE. --help and --version anywhere win over mistakes. */
+/* False with ERROR_USAGE; release after a failure, too. --help and --version anywhere win over mistakes. */
 bool run_options_parse(struct run_options *options, int argc, char **argv, struct error *err);
+void run_options_release(struct run_options *options);
 void run_options_help(enum run_command command, bool all);   /* to stdout */
 
 /* "1,2,3" (white space allowed) as ids; the caller frees *ids. `what` names the

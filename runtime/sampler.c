@@ -124,6 +124,11 @@ void sampler_prompt(struct sampler *sampler, const int32_t *ids, uint32_t count)
     sampler->prompt_count = sampler->history_count;
 }
 
+const int32_t *sampler_history(const struct sampler *sampler, uint32_t *count) {
+    *count = sampler->history_count;
+    return sampler->history;
+}
+
 /* scores = logits after the processors. False where one is NaN. */
 static bool start_scores(struct sampler *sampler, const float *logits, const int32_t *history, uint32_t count,
                          uint32_t new_count) {

@@ -26,3 +26,18 @@ bool sampler_check(const struct sampler_settings *settings, struct error *err) {
            && check_share("epsilon-cutoff", settings->epsilon_cutoff, err)
            && check_share("eta-cutoff", settings->eta_cutoff, err);
 }
+
+bool sampler_settings_read(struct sampler_settings *settings, const json_t *object, const char *what,
+                           struct error *err) {
+    return json_get_f32(object, "temperature", what, &settings->temperature, err)
+           && json_get_u32(object, "top_k", what, &settings->top_k, err)
+           && json_get_f32(object, "top_p", what, &settings->top_p, err)
+           && json_get_f32(object, "min_p", what, &settings->min_p, err)
+           && json_get_f32(object, "typical_p", what, &settings->typical_p, err)
+           && json_get_f32(object, "epsilon_cutoff", what, &settings->epsilon_cutoff, err)
+           && json_get_f32(object, "eta_cutoff", what, &settings->eta_cutoff, err)
+           && json_get_f32(object, "repetition_penalty", what, &settings->repetition_penalty, err)
+           && json_get_u32(object, "no_repeat_ngram_size", what, &settings->no_repeat_ngram, err)
+           && json_get_u32(object, "min_new_tokens", what, &settings->min_new_tokens, err)
+           && sampler_check(settings, err);
+}

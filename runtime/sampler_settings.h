@@ -4,6 +4,7 @@
 #define RUNTIME_SAMPLER_SETTINGS_H
 
 #include "common/error.h"
+#include "common/json.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,5 +44,9 @@ struct sampler_settings {
 
 struct sampler_settings sampler_defaults(void);   /* greedy, everything neutral, seed 0 */
 bool sampler_check(const struct sampler_settings *settings, struct error *err);
+
+/* The keys that are there, under generate()'s names; checks the result. */
+bool sampler_settings_read(struct sampler_settings *settings, const json_t *object, const char *what,
+                           struct error *err);
 
 #endif

@@ -124,6 +124,123 @@ bool session_append_all(struct session *session, const int32_t *tokens, uint32_t
     return append(session, tokens, count, true, logits, err);
 }
 
+/* Everything that the sessions have in common, run again for all of them: the first one
+ * runs it, the others share its pages. Leaves each with its own rest to run. */
+static bool run_common(struct session *const *sessions, uint32_t count, bool long_rope, struct error *err) {
+    struct session *first = sessions[0];
+    uint32_t common = first->length;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t same = 0;
+        while (same < common && sessions[i]->tokens[same] == first->tokens[same])
+            same++;
+        common = same;
+        if (!engine_sequence_truncate(sessions[i]->engine, sessions[i]->sequence, 0, err))
+            return false;
+        sessions[i]->kv_length = 0;
+    }
+    if (!common)
+        return true;
+    int32_t *places = malloc(2 * (size_t)common * sizeof *places);
+    bool *wanted = calloc(common, sizeof *wanted);
+    bool ok = places && wanted;
+    if (!ok)
+        error_set(err, ERROR_FAILED, "cannot run %u tokens: out of memory", common);
+    for (uint32_t i = 0; ok && i < common; i++) {
+        places[i] = (int32_t)i;
+        places[common + i] = (int32_t)first->sequence;
+    }
+    struct engine_batch batch = {
+        .token_count = common, .tokens = first->tokens, .positions = places,
+        .sequences = ok ? places + common : NULL, .long_rope = long_rope, .is_prefill = true, .wants_logits = wanted,
+    };
+    ok = ok && engine_forward(first->engine, &batch, NULL, err);
+    for (uint32_t i = 0; ok && i < count; i++) {
+        ok = i == 0 || engine_sequence_fork(first->engine, first->sequence, sessions[i]->sequence, common, err);
+        if (ok) {
+            sessions[i]->kv_length = common;
+            sessions[i]->kv_long = long_rope;
+        }
+    }
+    free(places);
+    free(wanted);
+    return ok;
+}
+
+/* Run what each session has beyond its KV, in one batch; logits of each one's last token. */
+static bool run_rests(struct session *const *sessions, uint32_t count, bool long_rope, float *logits,
+                      struct error *err) {
+    size_t total = 0, used = 0;
+    for (uint32_t i = 0; i < count; i++)
+        total += sessions[i]->length - sessions[i]->kv_length;
+    int32_t *arrays = malloc((3 * total + 1) * sizeof *arrays);
+    bool *wanted = calloc(total + 1, sizeof *wanted);
+    bool ok = arrays && wanted && total <= INT32_MAX;
+    if (!ok)
+        error_set(err, ERROR_FAILED, "cannot run %zu tokens: out of memory", total);
+    for (uint32_t i = 0; ok && i < count; i++) {
+        const struct session *session = sessions[i];
+        for (uint32_t at = session->kv_length; at < session->length; at++, used++) {
+            arrays[used] = session->tokens[at];
+            arrays[total + used] = (int32_t)at;
+            arrays[2 * total + used] = (int32_t)session->sequence;
+            wanted[used] = logits && at == session->length - 1;
+        }
+    }
+    struct engine_batch batch = {
+        .token_count = (uint32_t)total, .tokens = arrays, .positions = arrays + total,
+        .sequences = arrays + 2 * total, .long_rope = long_rope, .is_prefill = total > count, .wants_logits = wanted,
+    };
+    ok = ok && engine_forward(sessions[0]->engine, &batch, logits, err);
+    for (uint32_t i = 0; ok && i < count; i++) {
+        sessions[i]->last_pass = sessions[i]->length - sessions[i]->kv_length;
+        sessions[i]->kv_length = sessions[i]->length;
+        sessions[i]->kv_long = long_rope;
+    }
+    free(arrays);
+    free(wanted);
+    return ok;
+}
+
+bool session_append_each(struct session *const *sessions, uint32_t count, const int32_t *tokens,
+                         float *logits, struct error *err) {
+    if (!count)
+        return true;
+    uint32_t length = sessions[0]->length, context = engine_context(sessions[0]->engine);
+    for (uint32_t i = 0; i < count; i++)
+        if (sessions[i]->length != length || sessions[i]->engine != sessions[0]->engine)
+            return error_set(err, ERROR_FAILED, "sessions of %u and %u tokens cannot run as one batch", length,
+                             sessions[i]->length);
+    if (length >= context)
+        return error_set(err, ERROR_USAGE, "the plan's context of %u tokens is full; make a larger plan: "
+                         "phiplan '%s' --ctx %u", context, engine_model(sessions[0]->engine)->source.argument,
+                         length + 1);
+    bool long_rope = wants_long(sessions[0], length + 1), is_steady = true;
+    for (uint32_t i = 0; i < count; i++) {
+        sessions[i]->tokens[sessions[i]->length++] = tokens[i];
+        is_steady = is_steady && (!sessions[i]->kv_length || sessions[i]->kv_long == long_rope);
+    }
+    bool ok = (is_steady || run_common(sessions, count, long_rope, err))
+              && run_rests(sessions, count, long_rope, logits, err);
+    for (uint32_t i = 0; !ok && i < count; i++) {
+        struct session *session = sessions[i];
+        session->length--;
+        if (session->kv_length > session->length) {
+            engine_sequence_truncate(session->engine, session->sequence, session->length, NULL);
+            session->kv_length = session->length;
+        }
+    }
+    return ok;
+}
+
+uint32_t session_steady_room(const struct session *session) {
+    uint32_t room = engine_context(session->engine) - session->length;
+    uint32_t original = engine_model(session->engine)->rope.original_context;
+    if (session->length <= original && wants_long(session, original + 1) && !wants_long(session, session->length)
+        && original - session->length < room)
+        return original - session->length;
+    return room;
+}
+
 bool session_truncate(struct session *session, uint32_t length, struct error *err) {
     if (length > session->length)
         return error_set(err, ERROR_USAGE, "cannot go back to %u tokens: there are only %u", length,

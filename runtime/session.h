@@ -34,6 +34,14 @@ bool session_append_all(struct session *session, const int32_t *tokens, uint32_t
 bool session_replay(struct session *session, const int32_t *tokens, uint32_t count, float *logits,
                     struct error *err);
 
+/* One token for each of several sessions of one engine and one length, in one batch: they may
+ * share pages. logits: [count][vocab], may be NULL. After a failure all are as before. */
+bool session_append_each(struct session *const *sessions, uint32_t count, const int32_t *tokens,
+                         float *logits, struct error *err);
+
+/* How many more tokens can be appended without running everything again (LongRoPE). */
+uint32_t session_steady_room(const struct session *session);
+
 bool session_truncate(struct session *session, uint32_t length, struct error *err);
 
 /* A new session on another sequence that shares what this one has. */

@@ -6,6 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The options parsed last: each parse() releases the ones before. */
+static struct run_options last;
+
+static double number(const struct run_options *options, const char *key) {
+    return json_number_value(json_object_get(options->typed, key));
+}
+
 static bool parse(struct run_options *options, struct error *err, const char *line) {
     static char copy[512];
     static char *argv[32];
@@ -15,7 +22,10 @@ static bool parse(struct run_options *options, struct error *err, const char *li
         argv[argc++] = word;
     argv[argc] = NULL;
     *err = (struct error){ 0 };
-    return run_options_parse(options, argc, argv, err);
+    run_options_release(&last);
+    bool ok = run_options_parse(options, argc, argv, err);
+    last = *options;
+    return ok;
 }
 
 static void options_may_stand_before_and_after_the_model(void **state) {
@@ -26,10 +36,25 @@ static void options_may_stand_before_and_after_the_model(void **state) {
     assert_int_equal(options.command, COMMAND_GENERATE);
     assert_string_equal(options.model, "model.gguf");
     assert_string_equal(options.text, "hello");
-    assert_int_equal(options.new_tokens, 5);
-    assert_int_equal(options.sampling.top_k, 7);
-    assert_true(options.sampling.seed == 12);
-    assert_int_equal(options.given, GIVEN_TEMPERATURE | GIVEN_TOP_K | GIVEN_SEED);
+    assert_true(number(&options, "max_new_tokens") == 5 && number(&options, "top_k") == 7);
+    assert_true(number(&options, "seed") == 12 && number(&options, "temperature") == 0.5);
+    assert_int_equal(json_object_size(options.typed), 4);
+}
+
+static void generate_s_options_become_its_keywords(void **state) {
+    (void)state;
+    struct run_options options;
+    struct error err;
+    ASSERT_OK(parse(&options, &err, "m --stop A --stop-strings B --early-stopping never --num-beams 3 "
+                    "--bad-words-ids 1,2 --bad-words-ids 3 --logit-bias 4,5=2 --logit-bias 6-1 --logit-bias 7=false "
+                    "--do-sample --min-new-tokens 2 --no-repeat-ngram-size 3 --max-time 1.5"), err);
+    char *text = json_dumps(options.typed, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(text, "{\"bad_words_ids\":[[1,2],[3],[7]],\"do_sample\":true,\"early_stopping\":\"never\","
+                        "\"max_time\":1.5,\"min_new_tokens\":2,\"no_repeat_ngram_size\":3,\"num_beams\":3,"
+                        "\"sequence_bias\":[[[4,5],2.0],[[6],-1.0]],\"stop_strings\":[\"A\",\"B\"]}");
+    free(text);
+    ASSERT_OK(parse(&options, &err, "m --early-stopping true"), err);
+    assert_true(json_is_true(json_object_get(options.typed, "early_stopping")));
 }
 
 static void bench_spells_sizes_with_single_letters(void **state) {
@@ -73,6 +98,14 @@ static void mistakes_are_named(void **state) {
         { "m --temperature hot", "'hot'" },
         { "m --temperature nan", "'nan'" },
         { "m --greedy --top-k 3", "exclude" },
+        { "m --top-p 7", "top-p '7'" },
+        { "m --early-stopping maybe", "'maybe'" },
+        { "m --speculate tr", "'tr'" },
+        { "m --logit-bias 5", "IDS=BIAS" },
+        { "m --logit-bias =5", "token ids" },
+        { "m --logit-bias 5=x", "'x'" },
+        { "m --bad-words-ids x", "'x'" },
+        { "logits m --ids 1 --out f --num-beams 2", "'--num-beams'" },
         { "m -p a -f b", "one of" },
         { "m word", "'word'" },
         { "m --ids 1 --raw", "--ids" },
@@ -111,11 +144,14 @@ static void ids_are_read_with_any_white_space(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_may_stand_before_and_after_the_model),
+        cmocka_unit_test(generate_s_options_become_its_keywords),
         cmocka_unit_test(bench_spells_sizes_with_single_letters),
         cmocka_unit_test(a_text_follows_the_model_of_tokenize),
         cmocka_unit_test(help_wins_over_mistakes),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(ids_are_read_with_any_white_space),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    run_options_release(&last);
+    return failed;
 }
