@@ -113,10 +113,13 @@ struct model {
     struct model_block *blocks;   /* [block_count] */
 };
 
+struct model_arch;                /* model_arch.h: one entry of the table of architectures */
+
 struct model_options {
     bool headers_optional;        /* a directory with only config.json is enough (dry run) */
     bool has_assumed_type;
     enum tensor_type assumed_type;/* for such a directory; else config.json's torch_dtype */
+    const struct model_arch *architectures;   /* more entries, up to one without a name; NULL: none */
 };
 
 /* NULL options: defaults. The caller owns the model. */

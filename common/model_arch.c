@@ -82,7 +82,10 @@ static const struct model_arch table[] = {
 };
 enum { ARCH_COUNT = sizeof table / sizeof *table };
 
-const struct model_arch *model_arch_find(const char *name) {
+const struct model_arch *model_arch_find(const char *name, const struct model_arch *more) {
+    for (; more && more->name; more++)
+        if (strcmp(more->name, name) == 0)
+            return more;
     for (int i = 0; i < ARCH_COUNT; i++)
         if (strcmp(table[i].name, name) == 0)
             return &table[i];

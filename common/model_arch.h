@@ -34,8 +34,9 @@ struct model_arch {
     uint32_t default_window;
 };
 
-/* NULL where unknown; model_arch_unsupported() then makes the sentence. */
-const struct model_arch *model_arch_find(const char *name);
+/* `more` entries, up to one without a name, come first; NULL: none. NULL where
+ * unknown; model_arch_unsupported() then makes the sentence. */
+const struct model_arch *model_arch_find(const char *name, const struct model_arch *more);
 bool model_arch_unsupported(const char *name, const char *path, struct error *err);
 
 /* Does this architecture have that role at all? */

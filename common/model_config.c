@@ -278,7 +278,7 @@ static bool read_config(const struct config *config) {
         return false;
     if (!type)
         return refuse(config, "it has no 'model_type', so it is no model's config.json");
-    config->builder->arch = model_arch_find(type);
+    config->builder->arch = model_arch_find(type, config->builder->options->architectures);
     if (!config->builder->arch)
         return model_arch_unsupported(type, config->file, config->err);
     config->builder->names = config->builder->arch->hf;

@@ -260,7 +260,7 @@ static bool read_container(const struct container *in) {
         return error_set(in->err, ERROR_FAILED, "'%s' has no general.architecture", in->builder->path);
     memcpy(text, name.bytes, name.length);
     text[name.length] = '\0';
-    in->builder->arch = model_arch_find(text);
+    in->builder->arch = model_arch_find(text, in->builder->options->architectures);
     if (!in->builder->arch || !in->builder->arch->gguf)
         return model_arch_unsupported(text, in->builder->path, in->err);
     in->builder->names = in->builder->arch->gguf;

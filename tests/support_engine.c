@@ -99,7 +99,7 @@ bool rig_prepare(struct rig *rig, const char *path, const struct rig_options *op
     struct model_source source;
     if (!model_source_resolve(&source, path, err))
         return false;
-    rig->model = model_open(&source, NULL, err);
+    rig->model = model_open(&source, options->model, err);
     model_source_release(&source);
     rig->plan = plan_new();
     if (!rig->model || !rig->plan) {

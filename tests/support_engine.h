@@ -23,6 +23,7 @@ struct rig_options {
     enum kv_type kv_type;
     const volatile sig_atomic_t *interrupted;
     double watchdog_seconds;
+    const struct model_options *model;
 };
 
 struct rig {

@@ -1,8 +1,11 @@
 /* The forward pass against transformers in float32: every tiny model, one device. */
 #include "tests/support.h"
+#include "tests/support_checkpoint.h"
 #include "tests/support_engine.h"
 #include "tests/support_golden.h"
 
+#include "common/file_map.h"
+#include "common/model_arch.h"
 #include "runtime/session.h"
 
 #include <math.h>
@@ -24,7 +27,7 @@ static bool begin(struct bench *bench, const char *model, const char *config, co
                   const struct rig_options *options) {
     struct error err = { 0 };
     *bench = (struct bench){ 0 };
-    const char *path = test_data(model);
+    const char *path = model[0] == '/' ? model : test_data(model);
     if (!support_devices() || !path || !golden_load(&bench->golden, goldens))
         return false;
     if (config)
@@ -155,9 +158,10 @@ static void check_perplexity(struct bench *bench, double tolerance) {
 
 /* ---- float ---- */
 
-static void check_float(const char *model, const char *config, const char *goldens) {
+static void check_float(const char *model, const char *config, const char *goldens,
+                        const struct model_options *model_options) {
     struct bench bench;
-    struct rig_options options = { .exact = true, .logit_rows = 16 };
+    struct rig_options options = { .exact = true, .logit_rows = 16, .model = model_options };
     if (!begin(&bench, model, config, goldens, &options))
         SKIP_BECAUSE("no PoCL device, or no %s", model);
     check_prompts(&bench, 1e-3);
@@ -167,7 +171,7 @@ static void check_float(const char *model, const char *config, const char *golde
 }
 
 #define FLOAT_TEST(name, model, config, goldens) \
-    static void name(void **state) { (void)state; check_float("models/" model, config, "goldens/logits/" goldens); }
+    static void name(void **state) { (void)state; check_float("models/" model, config, "goldens/logits/" goldens, NULL); }
 FLOAT_TEST(phi3_equals_transformers, "phi3-tiny", NULL, "phi3-tiny.json")
 FLOAT_TEST(longrope_equals_transformers, "phi3-tiny-longrope", NULL, "phi3-tiny-longrope.json")
 FLOAT_TEST(longrope_spelled_su_equals_transformers, "phi3-tiny-longrope", "config_su.json", "phi3-tiny-longrope.json")
@@ -183,6 +187,90 @@ FLOAT_TEST(qwen2_equals_transformers, "qwen2-tiny", NULL, "qwen2-tiny.json")
 FLOAT_TEST(the_gguf_of_qwen2_equals_transformers, "gguf/qwen2-tiny-BF16.gguf", NULL, "qwen2-tiny.json")
 FLOAT_TEST(qwen3_equals_transformers, "qwen3-tiny", NULL, "qwen3-tiny.json")
 FLOAT_TEST(the_gguf_of_qwen3_equals_transformers, "gguf/qwen3-tiny-BF16.gguf", NULL, "qwen3-tiny.json")
+
+/* ---- an architecture of our own: a table entry, and nothing else ---- */
+
+#define BLOCK "trunk.blocks.%u."
+static const struct tensor_names made_up_names = {
+    "model.token_tables.weight", "model.norm.weight", "lm_head.weight", {
+        [ROLE_ATTN_NORM] = BLOCK "before_attention.weight",
+        [ROLE_Q] = BLOCK "attention.q_proj.weight",
+        [ROLE_K] = BLOCK "attention.k_proj.weight",
+        [ROLE_V] = BLOCK "attention.v_proj.weight",
+        [ROLE_O] = BLOCK "attention.o_proj.weight",
+        [ROLE_FFN_NORM] = BLOCK "before_feed_forward.weight",
+        [ROLE_GATE] = BLOCK "network.gate_proj.weight",
+        [ROLE_UP] = BLOCK "network.up_proj.weight",
+        [ROLE_DOWN] = BLOCK "network.down_proj.weight",
+    }
+};
+static const struct model_arch made_up[] = {
+    { "made-up", 0, &made_up_names, NULL, 1e-5f, 2048, 0, 0 },
+    { .name = NULL }
+};
+
+static void replace_all(struct text *text, const char *from, const char *to) {
+    char *whole = text_take(text), *at = whole;
+    for (char *hit; (hit = strstr(at, from)); at = hit + strlen(from)) {
+        text_append_bytes(text, at, (size_t)(hit - at));
+        text_append(text, to);
+    }
+    text_append(text, at);
+    free(whole);
+}
+
+/* llama-tiny with other names for its type and its tensors. */
+static const char *rename_llama(const char *model) {
+    static const char *const names[][2] = {
+        { "model.layers.", "trunk.blocks." }, { "self_attn.", "attention." }, { "mlp.", "network." },
+        { "input_layernorm", "before_attention" }, { "post_attention_layernorm", "before_feed_forward" },
+        { "embed_tokens", "token_tables" },
+    };
+    const char *folder = support_directory("made-up");
+    struct error err = { 0 };
+    struct text head;
+    size_t size;
+    uint64_t head_size;
+    text_init(&head);
+    char *config = file_read_all(support_path(model, "config.json"), 1 << 20, &size, &err);
+    ASSERT_OK(config, err);
+    text_append(&head, config);
+    replace_all(&head, "\"llama\"", "\"made-up\"");
+    support_write_text(support_path(folder, "config.json"), head.bytes);
+    text_clear(&head);
+    char *bytes = file_read_all(support_path(model, "model.safetensors"), 64 << 20, &size, &err);
+    ASSERT_OK(bytes, err);
+    memcpy(&head_size, bytes, sizeof head_size);
+    assert_true(head_size < size - 8);
+    text_append_bytes(&head, bytes + 8, (size_t)head_size);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        replace_all(&head, names[i][0], names[i][1]);
+    FILE *file = fopen(support_path(folder, "model.safetensors"), "wb");
+    uint64_t length = head.length;
+    size_t data = size - 8 - (size_t)head_size;
+    assert_true(file && fwrite(&length, 8, 1, file) == 1 && fwrite(head.bytes, 1, head.length, file) == head.length
+                && fwrite(bytes + 8 + head_size, 1, data, file) == data && fclose(file) == 0);
+    text_release(&head);
+    free(bytes);
+    free(config);
+    return folder;
+}
+
+static void a_made_up_architecture_needs_a_table_entry_only(void **state) {
+    (void)state;
+    const char *model = test_data("models/llama-tiny");
+    if (!model)
+        SKIP_BECAUSE("no models/llama-tiny");
+    const char *folder = rename_llama(model);
+    struct model_options options = { .architectures = made_up };
+    struct rig rig;
+    struct error err = { 0 };
+    if (!support_devices())
+        SKIP_BECAUSE("no PoCL device");
+    assert_false(rig_prepare(&rig, folder, &(struct rig_options){ .exact = true }, &err));
+    assert_non_null(strstr(err.text, "supported are phi3, llama"));
+    check_float(folder, NULL, "goldens/logits/llama-tiny.json", &options);
+}
 
 struct tapped {
     struct bench *bench;
@@ -243,7 +331,7 @@ static void check_exact_gguf(const char *name) {
     char model[96], goldens[96];
     snprintf(model, sizeof model, "models/gguf/%s.gguf", name);
     snprintf(goldens, sizeof goldens, "goldens/gguf/%s.json", name);
-    check_float(model, NULL, goldens);
+    check_float(model, NULL, goldens, NULL);
 }
 
 /* Activations in blocks of int8: teacher-forced, within what the goldens' README measured. */
@@ -311,6 +399,7 @@ int main(void) {
         cmocka_unit_test(the_gguf_of_qwen2_equals_transformers),
         cmocka_unit_test(qwen3_equals_transformers),
         cmocka_unit_test(the_gguf_of_qwen3_equals_transformers),
+        cmocka_unit_test(a_made_up_architecture_needs_a_table_entry_only),
         cmocka_unit_test(the_residual_after_each_block_equals_transformers),
         cmocka_unit_test(half_precision_kv_stays_within_its_tolerance),
         cmocka_unit_test(exact_q8_0_equals_dequantised_float),
