@@ -81,6 +81,8 @@ check-fast: all $(TESTS)  ## build and run the tests, installing nothing
 check-kernels: $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_kernel_*.c))  ## run the kernel tests on oclgrind
 	$(Q)test -n "$^"
 	$(Q)BUILD=$(BUILD) sh tests/run_tests.sh tests/cli/test_kernels_simulated.sh
+check-mutations: all $(BUILD)/tests/test_mutations  ## run both programs on damaged model files (MUTATIONS=5000)
+	$(Q)MUTATIONS=$(or $(MUTATIONS),5000) $(BUILD)/tests/test_mutations
 check-layers:  ## check that #include lines obey the module order
 	$(Q)for rule in 'common kernels|db|planner|runtime' 'kernels db|planner|runtime' \
 	    'db kernels|planner|runtime' 'planner runtime' 'runtime planner'; do set -- $$rule; \
@@ -93,7 +95,8 @@ check-layers:  ## check that #include lines obey the module order
 fuzz:  ## build the fuzz programs into build-fuzz/ (clang)
 	$(Q)$(MAKE) BUILD=build-fuzz CC=clang CFLAGS='-O1 -g -w' SANITIZE=fuzzer-no-link,address,undefined fuzz-programs
 fuzz-programs: $(FUZZERS)
-$(FUZZERS): %: %.o $(BUILD)/tests/support_fuzz.o $(call archive,runtime) $(call archive,common)
+$(FUZZERS): %: %.o $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support_fuzz*.c)) $(call archive,planner) \
+            $(call archive,runtime) $(BASE)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(FLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 check-fuzz:  ## run every fuzz program for a fixed number of runs (RUNS=20000)
@@ -140,9 +143,9 @@ uninstall:  ## remove both programs from $(DESTDIR)$(PREFIX)/bin
 clean:  ## remove everything that was built
 	rm -rf build build-san build-fuzz
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: packages test-packages demo-model demo check bench install uninstall check-fast check-kernels check-fuzz fuzz fuzz-programs all programs test-programs check-layers clean help
+.PHONY: packages test-packages demo-model demo check bench install uninstall check-fast check-kernels check-fuzz check-mutations fuzz fuzz-programs all programs test-programs check-layers clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)

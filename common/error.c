@@ -4,12 +4,27 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Bytes of the UTF-8 character at `c`; 0: none that may be shown. */
+static int shown_bytes(const unsigned char *c) {
+    int length = *c < 0x80 ? 1 : *c >= 0xc2 && *c < 0xe0 ? 2 : *c >= 0xe0 && *c < 0xf0 ? 3
+        : *c >= 0xf0 && *c < 0xf5 ? 4 : 0;
+    if (*c < ' ' || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0))
+        return 0;
+    for (int i = 1; i < length; i++)
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+    return length;
+}
+
 /* Names from files are part of sentences: no control character, in ASCII or as
- * UTF-8 of U+0080 to U+009F, may reach a terminal. */
+ * UTF-8 of U+0080 to U+009F, may reach a terminal, and no second line. */
 static void defuse(char *sentence) {
-    for (unsigned char *c = (unsigned char *)sentence; *c; c++)
-        if ((*c < ' ' && *c != '\n') || *c == 0x7f || (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0))
-            *c = '?';
+    for (unsigned char *c = (unsigned char *)sentence; *c;) {
+        int length = shown_bytes(c);
+        if (!length)
+            *c = *c == '\n' || *c == '\t' ? ' ' : '?';
+        c += length ? length : 1;
+    }
 }
 
 bool error_set(struct error *err, enum error_kind kind, const char *format, ...) {

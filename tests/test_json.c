@@ -184,6 +184,9 @@ static void sentences_carry_no_control_characters(void **state) {
     assert_null(strchr(err.text, 0x1b));
     assert_null(strstr(err.text, "\xc2\x9b"));
     assert_non_null(strstr(err.text, "x\xc2\xa9'"));
+    /* Nor a second line, nor half a character. */
+    error_set(&err, ERROR_FAILED, "a\nb\tc\xff \xe2\x82 \xe2\x82\xac \xed\x95\x9c \x9b");
+    assert_string_equal(err.text, "a b c? ?? \xe2\x82\xac \xed\x95\x9c ?");
 }
 
 int main(void) {

@@ -2,7 +2,7 @@
 # Make the seeds of the fuzz programs again, byte for byte.
 # usage: sh tests/data/fuzz/make_seeds.sh [FOLDER]
 cd "${1:-$(dirname "$0")}" || exit 1
-mkdir -p fuzz_gguf fuzz_safetensors fuzz_tokenizer fuzz_chat_template
+mkdir -p fuzz_gguf fuzz_safetensors fuzz_tokenizer fuzz_chat_template fuzz_sentencepiece fuzz_model_config fuzz_store fuzz_device_map
 
 byte() { printf "\\$(printf %03o $(($1 & 255)))"; }
 u32() { byte "$1"; byte $(($1 >> 8)); byte $(($1 >> 16)); byte $(($1 >> 24)); }
@@ -104,3 +104,32 @@ cat > fuzz_chat_template/filters << 'END'
 {{ messages|selectattr('role', 'equalto', "user")|list|length }}{{ (messages|first).content.replace('H', 'J') }}{{ x|default('d') is string }}{{ messages[1].get('k', 3) }}{{ messages[1].content.startswith(' ') != true }}
 {% for m in messages %}{{ loop.first }}{{ loop.revindex }}{% if loop.last %}{{ none }}{% elif m is mapping %}{{ m.content in ['a'] }}{% endif %}{% endfor %}
 END
+
+# Protocol buffers: a field of bytes is its key, its length, its bytes.
+piece() { printf '\n'; byte $((${#1} + 2 + $2)); printf '\n'; byte ${#1}; printf %s "$1"; }
+sentencepiece() {   # kind 2: BPE; normalizer: no spaces removed
+    piece '<unk>' 2; byte 24; byte 2
+    piece '<s>' 2; byte 24; byte 3
+    piece '<0x0A>' 2; byte 24; byte 6
+    piece l 5; byte 21; u32 3212836864
+    piece o 5; byte 21; u32 3221225472
+    piece lo 5; byte 21; u32 3225419776
+    piece x 2; byte 24; byte 4
+    byte 18; byte 8; byte 24; byte 2; byte 200; byte 2; byte 0; byte 152; byte 2; byte 1
+    byte 26; byte 2; byte 32; byte 0
+}
+sentencepiece > fuzz_sentencepiece/pieces
+{ sentencepiece; printf '\n%s' '{"legacy":false,"add_eos_token":true,"added_tokens_decoder":{"7":{"content":"<|end|>","special":true,"rstrip":true},"1":{"content":"<s>","special":true}}}'; } > fuzz_sentencepiece/config
+{ sentencepiece; printf '\n%s' '{"more":{"<|end|>":7,"<|user|>":8,"<|assistant|>":9}}'; } > fuzz_sentencepiece/added
+
+common='"hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"vocab_size":100,"max_position_embeddings":128,"rms_norm_eps":1e-05,"torch_dtype":"bfloat16","eos_token_id":[1,2],"hidden_act":"silu"'
+{   printf '{"model_type":"phi3",%s,"original_max_position_embeddings":32,"rope_theta":10000.0,"sliding_window":16,"rope_scaling":{"type":"longrope","short_factor":[1,1,1,1,1,1,1,1],"long_factor":[1,1,1,1.5,2,2,2,4]}}' "$common"
+    printf '\0{"eos_token_id":7,"do_sample":true,"temperature":0.5,"top_k":3}\0{"weight_map":{"lm_head.weight":"model-00001-of-00002.safetensors"}}'
+} > fuzz_model_config/phi3
+printf '{"model_type":"llama",%s,"head_dim":32,"rope_parameters":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":64,"rope_theta":500000.0},"tie_word_embeddings":true}' "$common" > fuzz_model_config/llama
+printf '{"model_type":"qwen2",%s,"use_sliding_window":false,"sliding_window":8,"max_window_layers":1,"layer_types":["full_attention","full_attention"]}' "$common" > fuzz_model_config/qwen2
+
+printf '\144\000\000\002\005abcde' > fuzz_store/changes
+printf '{"": 0}' > fuzz_device_map/whole
+printf '{"model.embed_tokens": 0, "model.layers.0": 1, "model.layers.1.mlp": "cuda:1", "attn.2": "gpu0", "lm_head": "cpu", "model.norm": "disk"}' > fuzz_device_map/modules
+printf '{"plan":null,"name":"default","request":{"ctx":512,"prompt":342,"new":170,"micro_batch":256,"kv":"f16","weights":"keep","policy":"fastest","rope":"auto"},"devices":[{"device":"host","units":["embed"]},{"device":"cpu0","units":["attn.0","ffn.0","head"]}]}' > fuzz_device_map/plan
