@@ -7,7 +7,8 @@
  *     w[c] = step * (quant[c] - ZERO_POINT) + floor
  *
  * where the quants are small integers and floor is there only if HAS_FLOOR. The
- * product and the sum are rounded once each, as in dequantise(). Blocks lie as
+ * product and the sum are rounded once each, as in dequantise(). HALVES_F16C converts
+ * halves with x86's instruction, where the host has proven that it does. Blocks lie as
  * in the file: aligned to 2 bytes, so vectors are loaded by elements. */
 #ifndef KERNELS_BLOCK_FORMATS_H
 #define KERNELS_BLOCK_FORMATS_H
@@ -234,6 +235,12 @@ static inline float load_column(global const uchar *row, int column) {
 static inline float16 load_columns(global const uchar *row, int column) {
 #if defined(WEIGHTS_F32)
     return vload16(0, (global const float *)row + column);
+#elif defined(WEIGHTS_F16) && defined(HALVES_F16C)
+    float8 low, high;
+    global const ushort8 *halves = (global const ushort8 *)((global const ushort *)row + column);
+    __asm__("vcvtph2ps %1, %0" : "=x"(low) : "m"(halves[0]));
+    __asm__("vcvtph2ps %1, %0" : "=x"(high) : "m"(halves[1]));
+    return (float16)(low, high);
 #elif defined(WEIGHTS_F16)
     return half_to_float_16(convert_int16(vload16(0, (global const ushort *)row + column)));
 #else

@@ -14,7 +14,7 @@
 
 struct proof {
     enum tensor_type type;
-    uint8_t weights[ROWS * BLOCKS * 34];   /* as a file has them: 34 bytes is the largest block */
+    uint8_t weights[ROWS * COLUMNS * 4];   /* as a file has them */
     int8_t values[TOKENS * COLUMNS];
     float scales[TOKENS * BLOCKS];
     int32_t sums[TOKENS * BLOCKS];
@@ -32,9 +32,18 @@ static uint16_t some_half(uint32_t *state) {
     return float_to_half((float)(1u << next_bits(state) % 3) * 0.5f);
 }
 
+/* Small multiples of 1/4, which all types of float hold. */
+static void fill_floats(struct proof *proof) {
+    uint32_t state = 5, bytes = tensor_type_info(proof->type)->block_bytes;
+    for (uint32_t i = 0; i < ROWS * COLUMNS; i++) {
+        float value = (float)((int)(next_bits(&state) % 255) - 127) * 0.25f;
+        quantise(proof->type, &value, proof->weights + i * bytes, 1);
+    }
+}
+
 /* The first block of the first rows and of each second token has the extremes, where
  * narrow sums would overflow. */
-static void fill_proof(struct proof *proof) {
+static void fill_blocks(struct proof *proof) {
     uint32_t state = 7, block_bytes = tensor_type_info(proof->type)->block_bytes;
     uint32_t halves = proof->type == TENSOR_Q4_1 ? 2 : 1;
     for (uint32_t i = 0; i < ROWS * BLOCKS; i++) {
@@ -46,6 +55,15 @@ static void fill_proof(struct proof *proof) {
         for (uint32_t j = 2 * halves; j < block_bytes; j++)
             block[j] = i < BLOCKS ? (proof->type == TENSOR_Q8_0 ? 0x80 : 0xff) : (uint8_t)next_bits(&state);
     }
+}
+
+static void fill_proof(struct proof *proof) {
+    const struct tensor_type_info *info = tensor_type_info(proof->type);
+    uint32_t state = 9, row_bytes = COLUMNS / info->block_values * info->block_bytes;
+    if (info->is_quantised)
+        fill_blocks(proof);
+    else
+        fill_floats(proof);
     for (uint32_t i = 0; i < TOKENS * BLOCKS; i++) {
         proof->scales[i] = (float)(1u << next_bits(&state) % 3) * 0.5f;
         for (uint32_t j = 0; j < 32; j++) {
@@ -58,7 +76,7 @@ static void fill_proof(struct proof *proof) {
     }
     for (uint32_t r = 0; r < ROWS; r++) {
         float row[COLUMNS];
-        dequantise(proof->type, proof->weights + r * BLOCKS * block_bytes, row, COLUMNS);
+        dequantise(proof->type, proof->weights + r * row_bytes, row, COLUMNS);
         for (uint32_t t = 0; t < TOKENS; t++)
             for (uint32_t c = 0; c < COLUMNS; c++)
                 proof->y[t * ROWS + r] += row[c] * proof->x[t * COLUMNS + c];
@@ -108,9 +126,10 @@ static bool run_proof(struct ops *ops, enum numeric_class numeric, const struct 
 
 bool matmul_prove(struct ops *ops, enum numeric_class numeric, enum weight_layout layout,
                   enum tensor_type type, struct error *err) {
-    struct r16_shape shape;
-    if (!r16_shape_init(&shape, type, ROWS, COLUMNS))
-        return true;   /* a kernel of many types, none of which has machine instructions */
+    struct r16_shape shape = { .bytes = 1 };
+    bool has_layout = r16_shape_init(&shape, type, ROWS, COLUMNS);
+    if (!has_layout && tensor_type_info(type)->is_quantised)
+        return true;   /* kernels of rows in plain OpenCL C, which have no variants */
     struct proof *proof = calloc(1, sizeof *proof);
     uint8_t *packed = calloc(1, shape.bytes);
     cl_mem buffers[BUFFER_COUNT] = { 0 };
@@ -121,7 +140,8 @@ bool matmul_prove(struct ops *ops, enum numeric_class numeric, enum weight_layou
     }
     proof->type = type;
     fill_proof(proof);
-    r16_pack(&shape, 0, ROWS, proof->weights, packed);
+    if (has_layout)
+        r16_pack(&shape, 0, ROWS, proof->weights, packed);
     const struct {
         const void *data;
         size_t bytes;

@@ -33,6 +33,10 @@ static bool has_avx2(cl_device_id id) {
     return __builtin_cpu_supports("avx2") && is_pocl_cpu(id);
 }
 
+static bool has_f16c(cl_device_id id) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && is_pocl_cpu(id);
+}
+
 static bool has_avx512_vnni(cl_device_id id) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vnni") && is_pocl_cpu(id);
@@ -42,10 +46,14 @@ static bool has_avx2(cl_device_id id) {
     (void)id;
     return false;
 }
+#define has_f16c has_avx2
 #define has_avx512_vnni has_avx2
 #endif
 
 static const struct matmul_variant variants[] = {
+    { .name = "f16c", .source = "kernels/matmul_float.cl", .defines = "HALVES_F16C", .numeric = NUMERIC_FLOAT,
+      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16),
+      .rows = 1, .tile = 4, .cpu_local = 4, .gpu_local = 64, .needs_proof = true, .runs_on = has_f16c },
     { .name = "plain", .source = "kernels/matmul_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_ROWS, .types = FLOAT_TYPES | QUANTISED_TYPES,
       .rows = 1, .tile = 4, .cpu_local = 4, .gpu_local = 64 },
