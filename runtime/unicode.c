@@ -95,6 +95,27 @@ bool unicode_is_word(uint32_t codepoint) {
     }
 }
 
+bool unicode_is_printable(uint32_t codepoint) {
+    switch (utf8proc_category((utf8proc_int32_t)codepoint)) {
+    case UTF8PROC_CATEGORY_CN: case UTF8PROC_CATEGORY_CC: case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS: case UTF8PROC_CATEGORY_CO: case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+        return false;
+    case UTF8PROC_CATEGORY_ZS:
+        return codepoint == ' ';
+    default:
+        return true;
+    }
+}
+
+uint32_t unicode_lower(uint32_t codepoint) {
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)codepoint);
+}
+
+uint32_t unicode_upper(uint32_t codepoint) {
+    return (uint32_t)utf8proc_toupper((utf8proc_int32_t)codepoint);
+}
+
 /* U+0F73 and its like are starters by their class but decompose to marks. */
 static bool is_mark(uint32_t codepoint) {
     const utf8proc_property_t *property = utf8proc_get_property((utf8proc_int32_t)codepoint);

@@ -32,6 +32,10 @@ void utf8_append_repaired(struct text *text, const char *bytes, size_t size);
 
 bool unicode_is_space(uint32_t codepoint);   /* White_Space */
 bool unicode_is_word(uint32_t codepoint);    /* letters, marks, digits, connectors */
+bool unicode_is_printable(uint32_t codepoint);   /* no control, format, private or unassigned one, no
+                                                    separator but the space */
+uint32_t unicode_lower(uint32_t codepoint);      /* the simple mappings: one for one */
+uint32_t unicode_upper(uint32_t codepoint);
 
 enum unicode_form { UNICODE_NFC, UNICODE_NFD, UNICODE_NFKC, UNICODE_NFKD };
 
