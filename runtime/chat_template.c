@@ -1,6 +1,7 @@
 #include "runtime/chat_template.h"
 
-#include "runtime/template_run.h"
+#include "runtime/jinja.h"
+#include "runtime/unicode.h"
 
 #include <string.h>
 
@@ -43,54 +44,59 @@ const char *chat_template_builtin(const char *name) {
     return NULL;
 }
 
-static bool set(struct template_run *run, const char *name, struct value value) {
-    return variable_set(&run->variables, 0, name, strlen(name), &value, run->err);
+/* A JSON string; what is not UTF-8 in it becomes U+FFFD, as it would among the tokens. */
+static json_t *string_value(const char *bytes) {
+    struct text text;
+    text_init(&text);
+    utf8_append_repaired(&text, bytes, strlen(bytes));
+    json_t *value = text.failed ? NULL : json_stringn(text.bytes, text.length);
+    text_release(&text);
+    return value;
 }
 
-/* An empty token is one that the model does not have. */
-static struct value token_value(const char *text) {
-    return *text ? value_string(text, strlen(text)) : (struct value){ .kind = VALUE_UNDEFINED };
+/* False where memory is short. Takes over `value`, which may be NULL for the same reason. */
+static bool set(json_t *object, const char *name, json_t *value) {
+    return value && json_object_set_new(object, name, value) == 0;
 }
 
-static bool set_variables(struct template_run *run, const struct chat_message *messages, size_t count,
-                          const struct chat_context *context) {
-    struct value *items = arena_take(run->arena, count * sizeof *items, run->err);
-    if (!items)
-        return false;
-    for (size_t i = 0; i < count; i++)
-        items[i] = (struct value){ .kind = VALUE_MESSAGE, .message = &messages[i] };
-    return set(run, "messages", (struct value){ .kind = VALUE_LIST, .number = (int64_t)count, .items = items })
-        && set(run, "bos_token", token_value(context->bos_token))
-        && set(run, "eos_token", token_value(context->eos_token))
-        && set(run, "add_generation_prompt", value_bool(context->add_generation_prompt))
-        && set(run, "tools", (struct value){ .kind = VALUE_NONE })
-        && set(run, "documents", (struct value){ .kind = VALUE_NONE });
+/* A token that the model does not have stays undefined. */
+static bool set_token(json_t *object, const char *name, const char *token) {
+    return !*token || set(object, name, string_value(token));
+}
+
+bool chat_template_render_json(const char *source, const char *name, const json_t *messages,
+                               const json_t *variables, const struct chat_context *context,
+                               struct text *prompt, struct error *err) {
+    json_t *all = json_object();
+    bool ok = all && set_token(all, "bos_token", context->bos_token)
+        && set_token(all, "eos_token", context->eos_token) && set(all, "tools", json_null())
+        && set(all, "documents", json_null())
+        && set(all, "add_generation_prompt", json_boolean(context->add_generation_prompt))
+        && (!variables || json_object_update(all, (json_t *)variables) == 0)
+        && json_object_set(all, "messages", (json_t *)messages) == 0;
+    if (!ok)
+        error_set(err, ERROR_FAILED, "cannot render the messages with the chat template of '%s': out of memory", name);
+    ok = ok && jinja_render(source, strlen(source), name, all, prompt, err);
+    json_decref(all);
+    return ok;
 }
 
 bool chat_template_render(const char *source, const char *name,
                           const struct chat_message *messages, size_t count,
                           const struct chat_context *context, struct text *prompt,
                           struct error *err) {
-    struct arena arena = { 0 };
-    struct error problem = { 0 };
-    struct text out;
-    text_init(&out);
-    struct template_run run = { .live = true, .arena = &arena, .out = &out, .err = &problem };
-    size_t token_count;
-    bool ok = count <= SIZE_MAX / sizeof(struct value) || error_set(&problem, ERROR_USAGE, "too many messages");
-    if (ok)
-        run.tokens = template_tokens(source, &arena, &token_count, &problem);
-    ok = run.tokens && set_variables(&run, messages, count, context) && template_run_all(&run);
-    if (ok) {   /* nothing is appended on failure */
-        text_append_bytes(prompt, out.bytes, out.length);
-        ok = !prompt->failed || error_set(&problem, ERROR_FAILED, "the prompt is too long or memory is short");
+    json_t *list = json_array();
+    bool ok = list != NULL;
+    for (size_t i = 0; i < count && ok; i++) {
+        json_t *message = json_object();
+        ok = message && set(message, "role", string_value(messages[i].role))
+            && set(message, "content", string_value(messages[i].content))
+            && json_array_append(list, message) == 0;
+        json_decref(message);
     }
-    if (!ok && problem.kind == ERROR_USAGE)
-        error_set(err, problem.kind, "'%s': %s", name, problem.text);
-    else if (!ok)
-        error_set(err, problem.kind, "'%s': %s; choose a built-in one: --template phi3, chatml or llama2", name,
-                  problem.text);
-    text_release(&out);
-    arena_release(&arena);
+    if (!ok)
+        error_set(err, ERROR_FAILED, "cannot render the messages with the chat template of '%s': out of memory", name);
+    ok = ok && chat_template_render_json(source, name, list, NULL, context, prompt, err);
+    json_decref(list);
     return ok;
 }

@@ -1,15 +1,12 @@
 /* chat_template: a conversation as the prompt that the model was trained on.
  *
- * The template that comes with the model is run: the part of Jinja that chat
- * templates use (text, print, if, for, set, namespaces, the usual operators,
- * tests, filters and string methods), with the reference's white-space rules.
- * Whatever else a template needs while it is rendered is refused by name; branches
- * that are not taken (tools and the like) may hold anything. Time and memory are
- * bounded. Values are text: a role, a content. */
+ * The template that comes with the model is run, by the interpreter in jinja.h: what
+ * it cannot run is refused by name, and time and memory are bounded. */
 #ifndef RUNTIME_CHAT_TEMPLATE_H
 #define RUNTIME_CHAT_TEMPLATE_H
 
 #include "common/error.h"
+#include "common/json.h"
 #include "common/text.h"
 
 #include <stddef.h>
@@ -31,6 +28,13 @@ bool chat_template_render(const char *source, const char *name,
                           const struct chat_message *messages, size_t count,
                           const struct chat_context *context, struct text *prompt,
                           struct error *err);
+
+/* The same for an array of messages that keep whatever members they have (role, content,
+ * tool_calls, ...). The object `variables` (may be NULL) adds to the template's variables
+ * or replaces them: tools, documents, enable_thinking, ... */
+bool chat_template_render_json(const char *source, const char *name, const json_t *messages,
+                               const json_t *variables, const struct chat_context *context,
+                               struct text *prompt, struct error *err);
 
 /* The source of a built-in template: "phi3", "chatml", "llama2"; NULL where none
  * has that name. */

@@ -94,40 +94,34 @@ bool command_tokenize(const struct run_options *options, struct error *err) {
     return ok && finish_output(err);
 }
 
-/* Borrow roles and contents from the parsed file. */
-static bool read_messages(const json_t *list, const char *path, struct chat_message **messages,
-                          size_t *count, struct error *err) {
-    if (!json_is_array(list))
+/* The messages in a file: an array of them, or an object with `messages` and whatever else
+ * the template asks for (tools, ...), which is then *variables. Both are borrowed. */
+static bool find_messages(const json_t *root, const char *path, const json_t **messages,
+                          const json_t **variables, struct error *err) {
+    *variables = json_is_object(root) ? root : NULL;
+    *messages = json_is_object(root) ? json_object_get(root, "messages") : root;
+    if (!json_is_array(*messages))
         return error_set(err, ERROR_USAGE, "'%s' is not an array of messages {role, content}", path);
-    *count = json_array_size(list);
-    *messages = calloc(*count + 1, sizeof **messages);
-    if (!*messages)
-        return error_set(err, ERROR_FAILED, "cannot read '%s': out of memory", path);
-    for (size_t i = 0; i < *count; i++) {
-        const json_t *message = json_array_get(list, i);
-        const char *role = json_string_value(json_object_get(message, "role"));
-        const char *content = json_string_value(json_object_get(message, "content"));
-        if (!role || !content)
-            return error_set(err, ERROR_USAGE, "message %zu of '%s' lacks a role or a content string",
-                             i + 1, path);
-        (*messages)[i] = (struct chat_message){ role, content };
-    }
+    size_t i;
+    const json_t *message;
+    json_array_foreach(*messages, i, message)
+        if (!json_is_string(json_object_get(message, "role")))
+            return error_set(err, ERROR_USAGE, "message %zu of '%s' lacks a role", i + 1, path);
     return true;
 }
 
 bool command_template(const struct run_options *options, struct error *err) {
     struct model_source source = { 0 };
     struct tokenizer *tokenizer = NULL;
-    struct chat_message *messages = NULL;
+    const json_t *messages, *variables;
     struct text prompt;
-    json_t *list = NULL;
+    json_t *root = NULL;
     char *file = NULL;
-    size_t count = 0;
     text_init(&prompt);
     bool ok = model_source_resolve(&source, options->model, err)
               && (tokenizer = tokenizer_open(&source, err))
-              && (list = json_read_file(options->messages, MESSAGES_LIMIT, err))
-              && read_messages(list, options->messages, &messages, &count, err);
+              && (root = json_read_file(options->messages, MESSAGES_LIMIT, err))
+              && find_messages(root, options->messages, &messages, &variables, err);
     if (ok) {
         const char *template_source = tokenizer_chat_template(tokenizer), *name = options->model;
         if (options->template_name) {
@@ -143,13 +137,12 @@ bool command_template(const struct run_options *options, struct error *err) {
         struct chat_context context = { .bos_token = tokenizer_bos_text(tokenizer),
                                         .eos_token = tokenizer_eos_text(tokenizer),
                                         .add_generation_prompt = !options->no_generation_prompt };
-        ok = ok && chat_template_render(template_source, name, messages, count, &context, &prompt, err);
+        ok = ok && chat_template_render_json(template_source, name, messages, variables, &context, &prompt, err);
         if (ok)
             fwrite(prompt.bytes, 1, prompt.length, stdout);
     }
     free(file);
-    free(messages);
-    json_decref(list);
+    json_decref(root);
     text_release(&prompt);
     tokenizer_close(tokenizer);
     model_source_release(&source);

@@ -76,7 +76,7 @@ bool jinja_contains(struct jinja *run, const struct jinja_value *container, cons
         if (item->kind != JINJA_STRING)
             return jinja_fail(run, "'in <string>' requires string as left operand, not %s", jinja_kind_name(item));
         *contained = jinja_find_bytes(container->string, 0, item->string) != SIZE_MAX;
-        return jinja_spend(run, container->string.size / 64);
+        return jinja_spend(run, container->string.size / 8);
     }
     if (container->kind == JINJA_DICT) {
         struct jinja_value *found;

@@ -202,7 +202,7 @@ static bool evaluate_call(struct jinja *run, const struct jinja_node *node, stru
     run->line = node->line;
     /* A call of what is not there asks for something that this interpreter may just not know. */
     const struct jinja_missing *missing = callee.kind == JINJA_UNDEFINED ? callee.missing : NULL;
-    if (missing && missing->key.kind == JINJA_STRING)
+    if (missing && missing->key.kind == JINJA_STRING && missing->owner != JINJA_NONE)
         return jinja_unsupported(run, missing->owner == JINJA_ABSENT ? "the function" : "the method",
                                  missing->key.string);
     return jinja_call(run, &callee, &arguments, out);

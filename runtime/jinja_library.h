@@ -63,7 +63,11 @@ bool jinja_replace(struct jinja *run, struct jinja_string text, struct jinja_str
                    struct jinja_string fresh, int64_t count, struct jinja_value *out);
 enum jinja_side { JINJA_LEFT = 1, JINJA_RIGHT = 2 };
 /* Without the characters in `characters` (bytes NULL: white space) at the given sides. */
-struct jinja_string jinja_strip(struct jinja_string text, struct jinja_string characters, int sides);
+bool jinja_strip(struct jinja *run, struct jinja_string text, struct jinja_string characters, int sides,
+                 struct jinja_string *out);
+/* The last place where `needle` is within the first `end` bytes; SIZE_MAX where it is not. */
+bool jinja_find_last(struct jinja *run, struct jinja_string text, size_t end, struct jinja_string needle,
+                     size_t *found);
 enum jinja_case { JINJA_LOWER, JINJA_UPPER, JINJA_CAPITALIZE };
 bool jinja_change_case(struct jinja *run, struct jinja_string text, enum jinja_case to, struct jinja_value *out);
 

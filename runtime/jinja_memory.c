@@ -71,7 +71,7 @@ bool jinja_refuse(struct jinja *run, struct jinja_string words) {
     char shown[600];
     snprintf(shown, sizeof shown, "%.*s", (int)(words.size < sizeof shown ? words.size : sizeof shown - 1), words.bytes);
     tidy(shown);
-    return error_set(run->err, ERROR_FAILED, "the chat template of '%.200s' refuses these messages: %s", run->name, shown);
+    return error_set(run->err, ERROR_USAGE, "the chat template of '%.200s' refuses these messages: %s", run->name, shown);
 }
 
 void *jinja_alloc(struct jinja *run, size_t size) {
@@ -134,7 +134,7 @@ void jinja_leave(struct jinja *run) {
 bool jinja_put_bytes(struct jinja *run, const char *bytes, size_t size) {
     if (!jinja_spend(run, size / 64))
         return false;
-    if (size > JINJA_OUTPUT_LIMIT - run->output.length)
+    if (run->output.length > JINJA_OUTPUT_LIMIT || size > JINJA_OUTPUT_LIMIT - run->output.length)
         return jinja_fail(run, "it prints more than %d MiB", JINJA_OUTPUT_LIMIT >> 20);
     text_append_bytes(&run->output, bytes, size);
     return !run->output.failed || jinja_fail(run, "out of memory");

@@ -14,10 +14,11 @@ static bool strip(struct jinja *run, const struct jinja_call *call, int sides, s
     if (call->given[0].kind != JINJA_ABSENT && call->given[0].kind != JINJA_NONE
         && !jinja_take_string(run, &call->given[0], "strip's argument", &characters))
         return false;
-    *out = jinja_text(jinja_strip(call->self->string, characters, sides));
-    /* Every character may be looked up among those to strip. */
-    size_t gone = call->self->string.size - out->string.size;
-    return jinja_spend(run, 1 + gone / 64 + gone / 8 * (characters.size / 8));
+    struct jinja_string text;
+    if (!jinja_strip(run, call->self->string, characters, sides, &text))
+        return false;
+    *out = jinja_text(text);
+    return true;
 }
 
 METHOD(strip_both) {
@@ -88,14 +89,6 @@ METHOD(split) {
     return push_part(run, out, text, position, text.size);
 }
 
-/* The last place where `needle` is within the first `end` bytes. */
-static size_t find_last(struct jinja_string text, size_t end, struct jinja_string needle) {
-    for (size_t start = end >= needle.size ? end - needle.size + 1 : 0; start-- > 0;)
-        if (!memcmp(text.bytes + start, needle.bytes, needle.size))
-            return start;
-    return SIZE_MAX;
-}
-
 METHOD(split_right) {
     struct jinja_string text = call->self->string, separator;
     int64_t limit;
@@ -108,8 +101,8 @@ METHOD(split_right) {
     /* From the end, then turned round. */
     size_t end = text.size;
     for (int64_t splits = 0; splits < limit; splits++) {
-        size_t found = find_last(text, end, separator);
-        if (!jinja_spend(run, 1 + (end - (found == SIZE_MAX ? 0 : found)) / 8))
+        size_t found;
+        if (!jinja_find_last(run, text, end, separator, &found))
             return false;
         if (found == SIZE_MAX)
             break;
@@ -136,7 +129,9 @@ static bool partition(struct jinja *run, const struct jinja_call *call, bool las
         return false;
     if (!separator.size)
         return jinja_fail(run, "empty separator");
-    size_t found = last ? find_last(text, text.size, separator) : jinja_find_bytes(text, 0, separator);
+    size_t found = jinja_find_bytes(text, 0, separator);
+    if (last && !jinja_find_last(run, text, text.size, separator, &found))
+        return false;
     if (found == SIZE_MAX)
         return push_part(run, out, text, 0, last ? 0 : text.size) && push_part(run, out, text, 0, 0)
             && push_part(run, out, text, 0, last ? text.size : 0);
@@ -216,7 +211,9 @@ static bool find(struct jinja *run, const struct jinja_call *call, bool last, st
     struct jinja_string text = call->self->string, needle;
     if (!jinja_take_string(run, &call->given[0], "what is looked for", &needle) || !jinja_spend(run, text.size / 8))
         return false;
-    size_t found = last ? find_last(text, text.size, needle) : jinja_find_bytes(text, 0, needle);
+    size_t found = jinja_find_bytes(text, 0, needle);
+    if (last && !jinja_find_last(run, text, text.size, needle, &found))
+        return false;
     *out = jinja_integer(found == SIZE_MAX ? -1 : (int64_t)jinja_count((struct jinja_string){ text.bytes, found }));
     return true;
 }
@@ -265,18 +262,16 @@ METHOD(title) {
     struct jinja_string text = call->self->string;
     size_t mark = jinja_mark(run);
     bool after_letter = false;
-    if (!jinja_spend(run, text.size / 16))
+    if (!jinja_spend(run, text.size))
         return false;
     for (size_t i = 0; i < text.size;) {
         struct utf8_unit unit = utf8_next(text.bytes + i, text.size - i);
         uint32_t lower_one = unicode_lower(unit.codepoint), upper_one = unicode_upper(unit.codepoint);
         text_append_utf8(&run->output, after_letter ? lower_one : upper_one);
-        if (!jinja_put_bytes(run, "", 0))
-            return false;
         after_letter = lower_one != upper_one;
         i += unit.length;
     }
-    return jinja_capture(run, mark, out);
+    return jinja_put_bytes(run, "", 0) && jinja_capture(run, mark, out);
 }
 
 METHOD(join) {

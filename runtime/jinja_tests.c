@@ -131,7 +131,7 @@ TEST(is_same) {
 static bool has_case(struct jinja *run, const struct jinja_value *value, bool upper, struct jinja_value *out) {
     struct jinja_string text;
     bool is_cased = false, good = true;
-    if (!jinja_to_string(run, value, &text) || !jinja_spend(run, text.size / 16))
+    if (!jinja_to_string(run, value, &text) || !jinja_spend(run, text.size / 2))
         return false;
     for (size_t i = 0; i < text.size;) {
         struct utf8_unit unit = utf8_next(text.bytes + i, text.size - i);

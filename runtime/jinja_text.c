@@ -27,16 +27,17 @@ static bool is_among(const char *character, size_t size, struct jinja_string cha
     return false;
 }
 
-struct jinja_string jinja_strip(struct jinja_string text, struct jinja_string characters, int sides) {
-    if (!characters.bytes) {
-        size_t start = sides & JINJA_LEFT ? jinja_space_prefix(text.bytes, text.size) : 0;
-        text = (struct jinja_string){ text.bytes + start, text.size - start };
-        if (sides & JINJA_RIGHT)
-            text.size = jinja_without_space(text.bytes, text.size);
-        return text;
-    }
+/* Looking up one character among those to strip. */
+static bool spend_lookup(struct jinja *run, struct jinja_string characters) {
+    return jinja_spend(run, 1 + characters.size / 8);
+}
+
+static bool strip_characters(struct jinja *run, struct jinja_string text, struct jinja_string characters, int sides,
+                             struct jinja_string *out) {
     while ((sides & JINJA_LEFT) && text.size) {
         struct utf8_unit unit = utf8_next(text.bytes, text.size);
+        if (!spend_lookup(run, characters))
+            return false;
         if (!is_among(text.bytes, unit.length, characters))
             break;
         text = (struct jinja_string){ text.bytes + unit.length, text.size - unit.length };
@@ -45,11 +46,42 @@ struct jinja_string jinja_strip(struct jinja_string text, struct jinja_string ch
         size_t start = text.size - 1;
         while (start > 0 && ((unsigned char)text.bytes[start] & 0xc0) == 0x80)
             start--;
+        if (!spend_lookup(run, characters))
+            return false;
         if (!is_among(text.bytes + start, text.size - start, characters))
             break;
         text.size = start;
     }
-    return text;
+    *out = text;
+    return true;
+}
+
+bool jinja_strip(struct jinja *run, struct jinja_string text, struct jinja_string characters, int sides,
+                 struct jinja_string *out) {
+    if (characters.bytes)
+        return strip_characters(run, text, characters, sides, out);
+    size_t start = sides & JINJA_LEFT ? jinja_space_prefix(text.bytes, text.size) : 0;
+    *out = (struct jinja_string){ text.bytes + start, text.size - start };
+    if (sides & JINJA_RIGHT)
+        out->size = jinja_without_space(out->bytes, out->size);
+    return jinja_spend(run, 1 + (text.size - out->size) / 8);
+}
+
+bool jinja_find_last(struct jinja *run, struct jinja_string text, size_t end, struct jinja_string needle, size_t *found) {
+    *found = SIZE_MAX;
+    if (!jinja_spend(run, 1 + end / 64))
+        return false;
+    for (size_t start = end >= needle.size ? end - needle.size + 1 : 0; start-- > 0;) {
+        if (needle.size && text.bytes[start] != needle.bytes[0])
+            continue;
+        if (!jinja_spend(run, 1 + needle.size / 64))
+            return false;
+        if (!needle.size || !memcmp(text.bytes + start, needle.bytes, needle.size)) {
+            *found = start;
+            return true;
+        }
+    }
+    return true;
 }
 
 /* The size of a line's end at the start of `bytes`, 0 where there is none. */
@@ -111,7 +143,7 @@ bool jinja_replace(struct jinja *run, struct jinja_string text, struct jinja_str
 
 bool jinja_change_case(struct jinja *run, struct jinja_string text, enum jinja_case to, struct jinja_value *out) {
     size_t mark = jinja_mark(run);
-    if (!jinja_spend(run, text.size / 16))
+    if (!jinja_spend(run, text.size / 2))
         return false;
     for (size_t i = 0; i < text.size;) {
         struct utf8_unit unit = utf8_next(text.bytes + i, text.size - i);
@@ -121,10 +153,8 @@ bool jinja_change_case(struct jinja *run, struct jinja_string text, enum jinja_c
         else
             text_append_utf8(&run->output, upper ? unicode_upper(unit.codepoint) : unicode_lower(unit.codepoint));
         i += unit.length;
-        if (!jinja_put_bytes(run, "", 0))
-            return false;
     }
-    return jinja_capture(run, mark, out);
+    return jinja_put_bytes(run, "", 0) && jinja_capture(run, mark, out);
 }
 
 /* One conversion of a format: flags, width, precision, and the letter. */

@@ -22,11 +22,13 @@ FILTER(string) {
 
 FILTER(trim) {
     struct jinja_string text, characters = { NULL, 0 };
-    if (!jinja_to_string(run, call->self, &text) || !jinja_spend(run, text.size / 64))
+    if (!jinja_to_string(run, call->self, &text))
         return false;
     if (call->given[0].kind > JINJA_NONE && !jinja_take_string(run, &call->given[0], "chars", &characters))
         return false;
-    *out = jinja_text(jinja_strip(text, characters, JINJA_LEFT | JINJA_RIGHT));
+    if (!jinja_strip(run, text, characters, JINJA_LEFT | JINJA_RIGHT, &text))
+        return false;
+    *out = jinja_text(text);
     return true;
 }
 
@@ -51,19 +53,17 @@ FILTER(capitalize) {
 FILTER(title) {
     struct jinja_string text;
     size_t mark = jinja_mark(run);
-    if (!jinja_to_string(run, call->self, &text) || !jinja_spend(run, text.size / 16))
+    if (!jinja_to_string(run, call->self, &text) || !jinja_spend(run, text.size))
         return false;
     bool at_start = true;
     for (size_t i = 0; i < text.size;) {
         struct utf8_unit unit = utf8_next(text.bytes + i, text.size - i);
         uint32_t code = at_start ? unicode_upper(unit.codepoint) : unicode_lower(unit.codepoint);
         text_append_utf8(&run->output, code);
-        if (!jinja_put_bytes(run, "", 0))
-            return false;
         at_start = jinja_is_space(unit.codepoint) || (unit.codepoint < 0x80 && unit.codepoint && strchr("-({[<", (int)unit.codepoint));
         i += unit.length;
     }
-    return jinja_capture(run, mark, out);
+    return jinja_put_bytes(run, "", 0) && jinja_capture(run, mark, out);
 }
 
 FILTER(replace) {
@@ -156,8 +156,9 @@ FILTER(format) {
 /* A number at the start of a string, all of it but white space around it. */
 static bool parse_number(struct jinja_string text, bool whole, int base, struct jinja_value *out) {
     char copy[64], *end;
-    text = jinja_strip(text, (struct jinja_string){ NULL, 0 }, JINJA_LEFT | JINJA_RIGHT);
-    if (!text.size || text.size >= sizeof copy || strspn(text.bytes, "+-.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == 0)
+    size_t space = jinja_space_prefix(text.bytes, text.size);
+    text = (struct jinja_string){ text.bytes + space, jinja_without_space(text.bytes + space, text.size - space) };
+    if (!text.size || text.size >= sizeof copy)
         return false;
     memcpy(copy, text.bytes, text.size);
     copy[text.size] = '\0';
@@ -176,10 +177,15 @@ static bool truncate_real(double real, struct jinja_value *out) {
     return true;
 }
 
+/* Reading a number passes over white space, however much there is. */
+static bool spend_bytes(struct jinja *run, const struct jinja_value *value) {
+    return value->kind != JINJA_STRING || jinja_spend(run, value->string.size / 16);
+}
+
 FILTER(integer) {
     struct jinja_value real;
     int64_t base;
-    if (!jinja_take_whole(run, &call->given[1], 10, &base))
+    if (!spend_bytes(run, call->self) || !jinja_take_whole(run, &call->given[1], 10, &base))
         return false;
     *out = call->given[0].kind == JINJA_ABSENT ? jinja_integer(0) : call->given[0];
     if (jinja_is_whole(call->self)) {
@@ -200,7 +206,8 @@ FILTER(integer) {
 
 FILTER(real) {
     struct jinja_value found;
-    (void)run;
+    if (!spend_bytes(run, call->self))
+        return false;
     *out = call->given[0].kind == JINJA_ABSENT ? jinja_real(0) : call->given[0];
     if (jinja_is_number(call->self))
         *out = jinja_real(jinja_number(call->self));

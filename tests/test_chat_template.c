@@ -29,9 +29,17 @@ static const json_t *find_named(const json_t *list, const char *name) {
     return NULL;
 }
 
-/* Renders every conversation of a golden template with `source`; an error there
- * must be an error here. */
-static void check_renderings(const json_t *root, const json_t *item, const char *source) {
+/* An error of the reference is one here, too, in the template's own words. */
+static void check_refusal(const json_t *expected, const struct error *err) {
+    const char *words = string_of(expected, "message");
+    assert_int_equal(err->kind, ERROR_USAGE);
+    if (strlen(err->text) < strlen(words) || strcmp(err->text + strlen(err->text) - strlen(words), words) != 0)
+        fail_msg("'%s' does not end with '%s'", err->text, words);
+}
+
+/* Renders every conversation of a golden template with `source`; `has_words` where that
+ * refuses in the same words. */
+static void check_renderings(const json_t *root, const json_t *item, const char *source, bool has_words) {
     const json_t *rendered;
     size_t i;
     json_array_foreach(golden_get(item, "rendered"), i, rendered) {
@@ -51,6 +59,8 @@ static void check_renderings(const json_t *root, const json_t *item, const char 
         if (ok && strcmp(prompt.bytes, json_string_value(expected)) != 0)
             fail_msg("%s, %s:\n'%s', expected\n'%s'", string_of(item, "name"), conversation, prompt.bytes,
                      json_string_value(expected));
+        if (!ok && has_words)
+            check_refusal(golden_get(rendered, "error"), &err);
         text_release(&prompt);
     }
     assert_int_equal(i, 34);
@@ -64,8 +74,8 @@ static void published_templates_render_like_the_reference(void **state) {
     const json_t *item;
     size_t i;
     json_array_foreach(golden_get(golden.root, "templates"), i, item)
-        check_renderings(golden.root, item, string_of(item, "template"));
-    assert_true(i > 10);
+        check_renderings(golden.root, item, string_of(item, "template"), true);
+    assert_int_equal(i, 21);
     golden_release(&golden);
 }
 
@@ -80,7 +90,7 @@ static void built_in_templates_render_like_the_published_ones(void **state) {
     for (size_t i = 0; i < 3; i++) {
         const char *source = chat_template_builtin(pairs[i].builtin);
         assert_non_null(source);
-        check_renderings(golden.root, find_named(golden_get(golden.root, "templates"), pairs[i].published), source);
+        check_renderings(golden.root, find_named(golden_get(golden.root, "templates"), pairs[i].published), source, false);
     }
     assert_null(chat_template_builtin("chatml2"));
     golden_release(&golden);
@@ -96,101 +106,63 @@ static bool render(const char *source, struct text *out, struct error *err) {
     return chat_template_render(source, "m", talk, 4, &context, out, err);
 }
 
-static void assert_renders(const char *source, const char *expected) {
+static void bytes_that_are_no_text_become_replacement_characters(void **state) {
+    (void)state;
+    const struct chat_message message = { "user", "a\xff\xc3" };
+    struct chat_context context = { "", "", true };
     struct error err = { 0 };
     struct text out;
-    ASSERT_OK(render(source, &out, &err), err);
-    assert_string_equal(out.bytes, expected);
+    text_init(&out);
+    ASSERT_OK(chat_template_render("{{ messages[0].content }}|{{ bos_token is defined }}", "m", &message, 1, &context,
+                                   &out, &err), err);
+    assert_string_equal(out.bytes, "a\xef\xbf\xbd\xef\xbf\xbd|False");
     text_release(&out);
 }
 
-static void assert_refused(const char *source, const char *part) {
+static void messages_keep_what_else_they_hold(void **state) {
+    (void)state;
+    static const char source[] =
+        "{% for m in messages %}{{ m.role }}:{{ m.content if m.content is string else m.content|tojson }};"
+        "{% for call in m.tool_calls %}{{ call.function.name }}({{ call.function.arguments|tojson }});{% endfor %}"
+        "{% endfor %}{{ tools|map(attribute='name')|join(',') }}{{ documents }}{{ enable_thinking }}";
+    json_t *root = json_loads(
+        "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"h\u00e9\"}]},"
+        " {\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"function\": {\"name\": \"f\","
+        " \"arguments\": {\"z\": 1, \"a\": [true, 2.50]}}}]}], \"tools\": [{\"name\": \"f\"}, {\"name\": \"g\"}],"
+        " \"enable_thinking\": false}", 0, NULL);
+    struct chat_context context = { "<s>", "</s>", true };
     struct error err = { 0 };
     struct text out;
-    if (render(source, &out, &err))
-        fail_msg("'%s' gave '%s'", source, out.bytes);
-    if (!strstr(err.text, part))
-        fail_msg("'%s' is not in '%s'", part, err.text);
+    text_init(&out);
+    ASSERT_OK(chat_template_render_json(source, "m", json_object_get(root, "messages"), root, &context, &out, &err), err);
+    assert_string_equal(out.bytes, "user:[{\"type\": \"text\", \"text\": \"h\xc3\xa9\"}];assistant:null;"
+                                   "f({\"z\": 1, \"a\": [true, 2.5]});f,gNoneFalse");
+    text_release(&out);
+    json_decref(root);
+}
+
+static void a_failure_leaves_the_prompt_as_it_was(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct text out;
+    assert_false(render("x{{ raise_exception('no way') }}", &out, &err));
+    assert_int_equal(err.kind, ERROR_USAGE);
+    assert_string_equal(err.text, "the chat template of 'm' refuses these messages: no way");
     assert_int_equal(out.length, 0);
+    assert_false(render("{{ messages|pprint }}", &out, &err));
+    assert_int_equal(err.kind, ERROR_FAILED);
+    assert_string_equal(err.text, "the chat template of 'm' uses the filter 'pprint' in line 1, which phirun does not "
+                                  "know; choose another template with --template or give the whole prompt with --raw");
     text_release(&out);
-}
-
-static void white_space_round_tags_follows_the_reference(void **state) {
-    (void)state;
-    assert_renders("a\n  {% if true %}\nb\n  {% endif %}\nc\n", "a\nb\nc");
-    assert_renders("a \n {%- if true -%} \n b \n {%- endif %} c", "ab c");
-    assert_renders("a {{ 1 }}\n b {{- 2 -}} \n c", "a 1\n b2c");
-    assert_renders("  {%+ if true %}x{% endif +%}\n", "  x");
-    assert_renders("x\r\n{# note #}\r\ny", "x\ny");
-    assert_renders("a{% if true %}\n\nb{% endif %}", "a\nb");
-}
-
-static void expressions_follow_the_reference(void **state) {
-    (void)state;
-    assert_renders("{{ 7 % 3 }} {{ -7 % 3 }} {{ 2 + 3 * 4 - 1 }} {{ 7 // 2 }}", "1 2 13 3");
-    assert_renders("{{ 'a' 'b' + \"c\\n\" ~ 1 ~ none }}", "abc\n1None");
-    assert_renders("{{ messages|length - 1 }} {{ messages[-1].content }} {{ messages[1].content | trim }}", "3 Bye Hi");
-    assert_renders("{% for m in messages[::-1] %}{{ m.role[0:0] if false else m['role'] ~ loop.index }} {% endfor %}",
-                   "user1 assistant2 user3 system4 ");
-    assert_renders("{{ 'x' if false }}{{ 1 if 2 > 1 else oops() }}{{ true and 'y' or 'z' }}", "1y");
-}
-
-static void variables_live_as_long_as_their_loop(void **state) {
-    (void)state;
-    assert_renders("{% set a = 1 %}{% for m in messages %}{{ a }}{% set a = 2 %}{{ a }} {% endfor %}{{ a }}",
-                   "12 12 12 12 1");
-    assert_renders("{% set n = namespace(k=0) %}{% for m in messages %}{% set n.k = n.k + 2 %}{% endfor %}{{ n.k }}",
-                   "8");
-    assert_renders("{% for m in [] %}x{% else %}none{% endfor %}", "none");
-    assert_renders("{% if not x is defined and 'He' in messages[2].content %}y{% elif crash() %}{% endif %}", "y");
-}
-
-static void what_is_not_supported_is_named(void **state) {
-    (void)state;
-    assert_refused("{% macro f() %}{% endmacro %}", "'macro'");
-    assert_refused("{{ messages | tojson }}", "'tojson'");
-    assert_refused("{{ messages[0].content.title() }}", "'title'");
-    assert_refused("{{ range(3) }}", "'range'");
-    assert_refused("{{ pad_token }}", "'pad_token'");
-    assert_refused("{{ raise_exception('no way') }}", "no way");
-    assert_refused("{{ nothing.at_all }}", "undefined");
-    assert_refused("{{ 'x' + 1 }}", "a sum");
-    assert_refused("{{ 'open", "without an end");
-    assert_refused("{% if true %}x", "not understood");
-    assert_refused("x{% endif %}", "not understood");
-    assert_refused("{{ 1 1 }}", "not understood");
-    assert_refused("{% for m in messages if m.role == 'user' %}{% endfor %}", "not understood");
-    assert_refused("{{ 1 < 2 < 3 }}", "not understood");
-}
-
-static void hostile_templates_end_with_a_sentence(void **state) {
-    (void)state;
-    struct text deep, wide;
-    text_init(&deep);
-    text_init(&wide);
-    for (int i = 0; i < 100000; i++)
-        text_append(&deep, "{{ ((((");
-    for (int i = 0; i < 20; i++)
-        text_append(&wide, "{% for m in messages %}");
-    for (int i = 0; i < 20; i++)
-        text_append(&wide, "{% endfor %}");
-    assert_refused(deep.bytes, "");
-    assert_refused(wide.bytes, "too many steps");
-    assert_refused("{% set n = namespace(s='xxxxxxxx') %}{% for a in messages %}{% for b in messages %}"
-                   "{% for c in messages %}{% set n.s = n.s + n.s %}{% endfor %}{% endfor %}{% endfor %}", "memory");
-    text_release(&deep);
-    text_release(&wide);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_templates_render_like_the_reference),
         cmocka_unit_test(built_in_templates_render_like_the_published_ones),
-        cmocka_unit_test(white_space_round_tags_follows_the_reference),
-        cmocka_unit_test(expressions_follow_the_reference),
-        cmocka_unit_test(variables_live_as_long_as_their_loop),
-        cmocka_unit_test(what_is_not_supported_is_named),
-        cmocka_unit_test(hostile_templates_end_with_a_sentence),
+        cmocka_unit_test(bytes_that_are_no_text_become_replacement_characters),
+        cmocka_unit_test(messages_keep_what_else_they_hold),
+        cmocka_unit_test(a_failure_leaves_the_prompt_as_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

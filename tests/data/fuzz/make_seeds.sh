@@ -104,6 +104,20 @@ cat > fuzz_chat_template/filters << 'END'
 {{ messages|selectattr('role', 'equalto', "user")|list|length }}{{ (messages|first).content.replace('H', 'J') }}{{ x|default('d') is string }}{{ messages[1].get('k', 3) }}{{ messages[1].content.startswith(' ') != true }}
 {% for m in messages %}{{ loop.first }}{{ loop.revindex }}{% if loop.last %}{{ none }}{% elif m is mapping %}{{ m.content in ['a'] }}{% endif %}{% endfor %}
 END
+cat > fuzz_chat_template/macros << 'END'
+{%- macro show(value, depth=0) -%}
+{%- if value is mapping %}{ {%- for k, v in value.items() | list %}{{ k }}: {{ show(v, depth=depth + 1) }}{{ ", " if not loop.last }}{% endfor -%} }
+{%- elif value is iterable and value is not string %}[{% for v in value if v is not none %}{{ show(v, depth + 1) }}{% endfor %}]{% else %}{{ value | tojson(indent=2) }}{% endif -%}
+{%- endmacro %}{% for tool in tools %}{{ show(tool.function) }}{% endfor %}
+{% macro box(t) %}<{{ t }}>{{ caller(t ~ 1) }}{{ varargs }}{{ kwargs }}</{{ t }}>{% endmacro %}{% call(x) box('a') %}{{ x }}{% endcall %}
+{% filter upper | replace("A", 'b') %}a{% raw %}{{ {% x %}{% endraw %}{% endfilter %}{% set y | trim %} z {% endset %}{% with a = 1, b = y %}{{ a }}{{ b }}{% endwith %}
+{% for n in [[1], []] recursive %}{{ loop.depth }}{{ loop.cycle('o', 'e') }}{{ loop.changed(n) }}{% if n is iterable %}{{ loop(n) }}{% endif %}{% if loop.nextitem is defined %}{% continue %}{% endif %}{% break %}{% endfor %}
+END
+cat > fuzz_chat_template/values << 'END'
+{{ [3, 1, 2] | sort(reverse=true) | join('-') }}{{ messages | map(attribute='role') | unique | list }}{{ {'b': 1, 'a': (2, 3.5e2)} | dictsort | tojson(sort_keys=true, separators=(',', ':')) }}{{ tools[0].function.parameters | items | list }}
+{{ "%s %5.2f|%-4d" | format("x", 1.5, n) }}{{ '{} {1}'.format(1, 2) if false }}{{ 7 // -2 ** 2 % 3 - +1 }}{{ 1 < 2 <= 3 != 4 not in [5] }}{{ 'abc'[::-1][0:2] ~ messages[-1:] }}{{ range(1, 9, 3) | sum }}{{ dict(a=1, **{'b': 2}) }}
+{{ " a\u00e9\x41\101\n" | trim | title | capitalize | indent(2, true) }}{{ 'a-b'.rpartition('-') }}{{ 'x y'.split(maxsplit=1) }}{{ 'aXb'.partition('X') }}{{ '12' | int + '1.5' | float | round(1) }}{{ -3 | abs }}{{ n is divisibleby 3 }}{{ messages | selectattr('tool_calls', 'defined') | map(attribute='tool_calls.0.id', default='-') | first }}{{ strftime_now('%d %b %Y') }}
+END
 
 # Protocol buffers: a field of bytes is its key, its length, its bytes.
 piece() { printf '\n'; byte $((${#1} + 2 + $2)); printf '\n'; byte ${#1}; printf %s "$1"; }
