@@ -1,7 +1,7 @@
 #include "runtime/beam_search.h"
 
 #include "runtime/answer.h"
-#include "runtime/loaded_model.h"
+#include "runtime/clock.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 
 #include "runtime/answer.h"
 #include "runtime/beam_search.h"
-#include "runtime/loaded_model.h"
+#include "runtime/clock.h"
 #include "runtime/sampler.h"
 #include "runtime/speculation.h"
 

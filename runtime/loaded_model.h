@@ -4,6 +4,7 @@
 #define RUNTIME_LOADED_MODEL_H
 
 #include "db/plan_store.h"
+#include "runtime/clock.h"
 #include "runtime/engine.h"
 #include "runtime/generation_settings.h"
 #include "runtime/run_options.h"
@@ -44,8 +45,5 @@ void loaded_model_report(const struct loaded_model *loaded);
 
 /* Copy the engine's report into a run row's devices. */
 void loaded_model_record(const struct loaded_model *loaded, struct run_record *run);
-
-/* Seconds on the monotonic clock. */
-double seconds_now(void);
 
 #endif

@@ -124,11 +124,11 @@ bool session_append_all(struct session *session, const int32_t *tokens, uint32_t
     return append(session, tokens, count, true, logits, err);
 }
 
-/* Everything that the sessions have in common, run again for all of them: the first one
- * runs it, the others share its pages. Leaves each with its own rest to run. */
+/* Everything that the sessions have in common but their last tokens, run again for all of
+ * them: the first one runs it, the others share its pages. Leaves each with a rest to run. */
 static bool run_common(struct session *const *sessions, uint32_t count, bool long_rope, struct error *err) {
     struct session *first = sessions[0];
-    uint32_t common = first->length;
+    uint32_t common = first->length - 1;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t same = 0;
         while (same < common && sessions[i]->tokens[same] == first->tokens[same])
