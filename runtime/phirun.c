@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
     static bool (*const commands[])(const struct run_options *, struct error *) = {
         [COMMAND_GENERATE] = command_generate, [COMMAND_BENCH] = command_bench,
         [COMMAND_TOKENIZE] = command_tokenize, [COMMAND_TEMPLATE] = command_template,
-        [COMMAND_LOGITS] = command_logits,
+        [COMMAND_LOGITS] = command_logits, [COMMAND_CHAT] = command_chat,
     };
     struct run_options options;
     struct error err = { 0 };

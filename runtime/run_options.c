@@ -26,7 +26,10 @@ enum option_id {
 #define TOKENIZE IN(COMMAND_TOKENIZE)
 #define TEMPLATE IN(COMMAND_TEMPLATE)
 #define LOGITS IN(COMMAND_LOGITS)
-#define DEVICES (GENERATE | BENCH | LOGITS)
+#define CHAT IN(COMMAND_CHAT)
+#define BATCH IN(COMMAND_BATCH)
+#define SETTINGS (GENERATE | CHAT | BATCH)   /* the commands that generate */
+#define DEVICES (SETTINGS | BENCH | LOGITS)
 #define ALL (DEVICES | TOKENIZE | TEMPLATE)
 
 struct option_row {
@@ -41,12 +44,12 @@ static const struct option_row rows[] = {
     { 'p', "prompt", "TEXT", GENERATE, "the prompt: one user turn of the chat template" },
     { 'f', "file", "FILE", GENERATE | TOKENIZE, "the prompt from a file; - is standard input" },
     { OPTION_IDS, "ids", "1,2,3", GENERATE | LOGITS, "the prompt as token ids; no tokenizer, no BOS" },
-    { OPTION_SYSTEM, "system", "TEXT", GENERATE, "a system message before the user's turn" },
-    { OPTION_TEMPLATE, "template", "NAME|FILE", GENERATE | TEMPLATE,
+    { OPTION_SYSTEM, "system", "TEXT", GENERATE | CHAT | BATCH, "a system message before the user's turn" },
+    { OPTION_TEMPLATE, "template", "NAME|FILE", GENERATE | CHAT | BATCH | TEMPLATE,
       "phi3, chatml, llama2, a chat template file, or a file with {prompt}" },
     { OPTION_RAW, "raw", NULL, GENERATE, "take the prompt as it is, without a chat template" },
-    { OPTION_EOS, "eos", "IDS", GENERATE, "end at these ids instead of the model's" },
-    { OPTION_IGNORE_EOS, "ignore-eos", NULL, GENERATE, "go on after an end token" },
+    { OPTION_EOS, "eos", "IDS", SETTINGS, "end at these ids instead of the model's" },
+    { OPTION_IGNORE_EOS, "ignore-eos", NULL, SETTINGS, "go on after an end token" },
     { OPTION_FULL_TEXT, "full-text", NULL, GENERATE, "print the prompt before the answer" },
     { OPTION_DECODE, "decode", "IDS", TOKENIZE, "print the text of these ids" },
     { OPTION_NO_SPECIAL, "no-special", NULL, TOKENIZE,
@@ -135,6 +138,8 @@ static const struct { const char *name; enum run_command command; const char *us
       "phirun template ./model --messages talk.json" },
     { "logits", COMMAND_LOGITS, "logits MODEL --ids 1,2,3 --out FILE",
       "phirun logits ./model --ids 1,2,3 --out logits.f32 --exact" },
+    { "chat", COMMAND_CHAT, "chat MODEL [--system TEXT] [options]",
+      "phirun chat ./model.gguf --system 'Answer in one sentence.'" },
 };
 
 #define MOST_OPTIONS (COUNT(rows) + COUNT(bench_rows) + COUNT(typed_rows))
@@ -142,7 +147,7 @@ static const struct { const char *name; enum run_command command; const char *us
 static struct option_row row_of_typed(size_t i) {
     const struct typed_row *typed = &typed_rows[i];
     return (struct option_row){ typed->letter ? typed->letter : OPTION_TYPED + (int)i, typed->name, typed->value,
-                                GENERATE, typed->help };
+                                SETTINGS, typed->help };
 }
 
 static void print_row(const struct option_row *row) {
@@ -175,7 +180,7 @@ void run_options_help(enum run_command command, bool all) {
     for (size_t i = 0; i < COUNT(rows); i++)
         if ((rows[i].commands & IN(command)) && rows[i].help[0])
             print_row(&rows[i]);
-    if (GENERATE & IN(command))
+    if (SETTINGS & IN(command))
         printf("\nHow to generate, by the names of transformers' generate(). Defaults come from the\n"
                "model's generation_config.json.\n\n");
     for (size_t i = 0; i < COUNT(typed_rows); i++) {
@@ -417,15 +422,58 @@ static void make_tables(enum run_command command, char *letters, struct option *
     longs[count] = (struct option){ 0 };
 }
 
+static const char *const sampling_keys[] = { "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p",
+                                             "epsilon_cutoff", "eta_cutoff" };
+
 /* Mistakes in numbers are better told before a model is opened. */
 static bool check_typed(const struct run_options *options, struct error *err) {
-    static const char *const sampling[] = { "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p",
-                                            "epsilon_cutoff", "eta_cutoff" };
     struct sampler_settings settings = sampler_defaults();
-    for (size_t i = 0; i < COUNT(sampling); i++)
-        if (json_object_get(options->typed, "greedy") && json_object_get(options->typed, sampling[i]))
+    for (size_t i = 0; i < COUNT(sampling_keys); i++)
+        if (json_object_get(options->typed, "greedy") && json_object_get(options->typed, sampling_keys[i]))
             return error_set(err, ERROR_USAGE, "--greedy and sampling options exclude each other; drop one");
     return sampler_settings_read(&settings, options->typed, "the options", err);
+}
+
+/* Whether the two are one name, dashes being underscores. */
+static bool same_name(const char *a, const char *b) {
+    while (*a && (*a == *b || (*a == '-' && *b == '_') || (*a == '_' && *b == '-')))
+        a++, b++;
+    return *a == *b;
+}
+
+bool run_options_set(struct run_options *options, const char *name, const char *value, struct error *err) {
+    const struct typed_row *row = NULL;
+    for (size_t i = 0; i < COUNT(typed_rows) && !row; i++)
+        if (same_name(typed_rows[i].name, name))
+            row = &typed_rows[i];
+    if (!row)
+        return error_set(err, ERROR_USAGE, "'%s' is no setting of generation; see phirun chat --help", name);
+    bool drops = value && strcmp(value, "default") == 0;
+    if (row->value && !value)
+        return error_set(err, ERROR_USAGE, "'%s' needs a value: %s, or default", row->name, row->value);
+    if (!row->value && value && !drops)
+        return error_set(err, ERROR_USAGE, "'%s' takes no value but default", row->name);
+    char key[40];
+    snprintf(key, sizeof key, "%s", row->kind == TYPED_BIAS ? "sequence_bias" : row->key ? row->key : row->name);
+    for (char *at = key; (at = strchr(at, '-'));)
+        *at = '_';
+    struct run_options changed = *options;
+    changed.typed = json_deep_copy(options->typed);
+    if (!changed.typed)
+        return error_set(err, ERROR_FAILED, "cannot keep the options: out of memory");
+    json_object_del(changed.typed, key);
+    for (size_t i = 0; i < COUNT(sampling_keys) && !drops; i++)
+        if (strcmp(key, "greedy") == 0)
+            json_object_del(changed.typed, sampling_keys[i]);
+        else if (strcmp(key, sampling_keys[i]) == 0)
+            json_object_del(changed.typed, "greedy");
+    if ((!drops && !apply_typed(&changed, row, value, err)) || !check_typed(&changed, err)) {
+        json_decref(changed.typed);
+        return false;
+    }
+    json_decref(options->typed);
+    options->typed = changed.typed;
+    return true;
 }
 
 static bool check(const struct run_options *options, int extra, char **extras, struct error *err) {

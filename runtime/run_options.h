@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 enum run_command {
-    COMMAND_GENERATE, COMMAND_BENCH, COMMAND_TOKENIZE, COMMAND_TEMPLATE, COMMAND_LOGITS
+    COMMAND_GENERATE, COMMAND_BENCH, COMMAND_TOKENIZE, COMMAND_TEMPLATE, COMMAND_LOGITS,
+    COMMAND_CHAT, COMMAND_BATCH
 };
 
 struct run_options {
@@ -48,6 +49,10 @@ struct run_options {
 /* False with ERROR_USAGE; release after a failure, too. --help and --version anywhere win over mistakes. */
 bool run_options_parse(struct run_options *options, int argc, char **argv, struct error *err);
 void run_options_release(struct run_options *options);
+/* One of generate()'s options by its long name (dashes or underscores), for /set of chat:
+ * `value` NULL where it takes none; "default": as if it had not been typed. Greedy and sampling
+ * options replace each other. A failure (ERROR_USAGE) leaves the options as they were. */
+bool run_options_set(struct run_options *options, const char *name, const char *value, struct error *err);
 void run_options_help(enum run_command command, bool all);   /* to stdout */
 
 /* "1,2,3" (white space allowed) as ids; the caller frees *ids. `what` names the
