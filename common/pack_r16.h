@@ -54,7 +54,13 @@ bool r16_shape_init(struct r16_shape *shape, enum tensor_type type, uint64_t row
 bool r16_pack(const struct r16_shape *shape, uint64_t first_row, uint64_t row_count, const void *rows,
               void *packed);
 
-/* The reverse, bit for bit. */
+/* Copy the groups from row `first_row` (a multiple of 16) on, as many as `part` has, of
+ * the packed matrix `from` to `to` (part->bytes), which becomes a packed matrix of its
+ * own. False, with nothing written, where they are not all there. */
+bool r16_cut(const struct r16_shape *whole, const void *from, uint64_t first_row, const struct r16_shape *part,
+             void *to);
+
+/* The reverse of r16_pack(), bit for bit. */
 bool r16_unpack(const struct r16_shape *shape, uint64_t first_row, uint64_t row_count, const void *packed,
                 void *rows);
 

@@ -202,6 +202,49 @@ static bool add_vector(struct adding *to, struct unit unit, enum buffer_role rol
         .row_count = rows, .column_count = values / rows, .used_bytes = product(values, 4, 1, 1) });
 }
 
+bool buffer_role_is_matrix(enum buffer_role role) {
+    switch (role) {
+    case BUFFER_QKV: case BUFFER_O: case BUFFER_GATE_UP: case BUFFER_DOWN: case BUFFER_TABLE: case BUFFER_HEAD:
+        return true;
+    default:
+        return false;
+    }
+}
+
+enum weight_layout matrix_layout(enum weight_layout layout, enum buffer_role role, enum tensor_type type,
+                                 uint64_t columns) {
+    struct r16_shape shape;
+    bool packs = layout == LAYOUT_R16 && role != BUFFER_TABLE && r16_shape_init(&shape, type, 1, columns);
+    return packs ? LAYOUT_R16 : LAYOUT_ROWS;
+}
+
+/* Bytes of `rows` rows in a layout; UINT64_MAX where they overflow. */
+static uint64_t rows_bytes(enum weight_layout layout, enum tensor_type type, uint64_t rows, uint64_t columns) {
+    struct r16_shape shape;
+    uint64_t bytes;
+    if (layout == LAYOUT_R16)
+        return r16_shape_init(&shape, type, rows, columns) ? shape.bytes : UINT64_MAX;
+    return tensor_bytes(type, rows, columns, &bytes) ? bytes : UINT64_MAX;
+}
+
+/* The most rows, in whole groups where that is possible, that fit the largest buffer. */
+static uint64_t most_rows(const struct adding *to, enum weight_layout layout, enum tensor_type type,
+                          uint64_t rows, uint64_t columns) {
+    uint64_t largest = largest_buffer(to->options), groups = 0, too_many = rows / ROW_GROUP + 1;
+    if (rows_bytes(layout, type, rows, columns) <= largest)
+        return rows;
+    while (too_many - groups > 1) {
+        uint64_t middle = groups + (too_many - groups) / 2;
+        *(rows_bytes(layout, type, middle * ROW_GROUP, columns) <= largest ? &groups : &too_many) = middle;
+    }
+    if (groups)
+        return groups * ROW_GROUP;
+    /* append() says where even one row is too large. */
+    uint64_t row_bytes = rows_bytes(layout, type, 1, columns);
+    uint64_t most = layout == LAYOUT_ROWS && row_bytes ? largest / row_bytes : 0;
+    return most ? most : 1;
+}
+
 /* Rows of one type, cut so that each piece fits the largest buffer. */
 static bool add_rows(struct adding *to, struct unit unit, enum buffer_role role, enum tensor_type type,
                      uint64_t row_begin, uint64_t row_count, uint64_t columns) {
@@ -209,17 +252,14 @@ static bool add_rows(struct adding *to, struct unit unit, enum buffer_role role,
     if (!tensor_bytes(type, 1, columns, &row_bytes) || !row_bytes)
         return error_set(to->err, ERROR_FAILED, "rows of %llu values cannot be stored as %s",
                          (unsigned long long)columns, tensor_type_info(type)->name);
-    uint64_t most = largest_buffer(to->options) / row_bytes;
-    if (most > ROW_GROUP)
-        most -= most % ROW_GROUP;
-    if (!most)
-        most = 1;   /* append() says that a row is too large */
+    enum weight_layout layout = matrix_layout(to->options->layout, role, type, columns);
+    uint64_t most = most_rows(to, layout, type, row_count, columns);
     while (row_count) {
         uint64_t rows = row_count < most ? row_count : most;
         if (!append(to, (struct buffer_spec){
                 .kind = BUFFER_WEIGHTS, .role = role, .unit = unit_index(to->model, unit), .type = type,
-                .row_begin = row_begin, .row_count = rows, .column_count = columns,
-                .used_bytes = product(rows, row_bytes, 1, 1) }))
+                .layout = layout, .row_begin = row_begin, .row_count = rows, .column_count = columns,
+                .used_bytes = rows_bytes(layout, type, rows, columns) }))
             return false;
         row_begin += rows;
         row_count -= rows;

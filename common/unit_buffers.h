@@ -7,6 +7,7 @@
 #ifndef COMMON_UNIT_BUFFERS_H
 #define COMMON_UNIT_BUFFERS_H
 
+#include "common/pack_r16.h"
 #include "common/unit.h"
 
 enum kv_type { KV_F32, KV_F16, KV_Q8_0 };
@@ -60,6 +61,7 @@ struct buffer_spec {
     enum buffer_role role;
     uint32_t unit;         /* index; UINT32_MAX for scratch and staging */
     enum tensor_type type; /* weights: as they lie in the buffer */
+    enum weight_layout layout;   /* matrices; what r16_packs() refuses is in rows */
     uint64_t row_begin;    /* matrices: this entry's rows of the whole matrix, see unit_matrix_refs(); */
     uint64_t row_count;    /*   several entries where it was split or where its refs differ in type    */
     uint64_t column_count;
@@ -80,6 +82,7 @@ struct buffer_options {
     uint32_t logit_rows;        /* most logits rows wanted from one pass; at least 1 */
     enum kv_type kv_type;
     enum numeric_class numeric;
+    enum weight_layout layout;  /* of the matrices that have it; the embedding's table is always in rows */
     uint64_t alignment;         /* of the device, in bytes; a power of two */
     uint64_t max_buffer_bytes;  /* largest single buffer */
 };
@@ -88,6 +91,13 @@ struct buffer_options {
  * one unit, exceeds the largest buffer. */
 bool unit_buffers(const struct model *model, struct unit unit, const struct buffer_options *options,
                   struct buffer_list *list, struct error *err);
+
+/* How a matrix of this role and type lies on a device where the unit's layout is `layout`. */
+enum weight_layout matrix_layout(enum weight_layout layout, enum buffer_role role, enum tensor_type type,
+                                 uint64_t columns);
+
+/* Whether a role is a matrix (rows in the stored type), not a vector or scratch. */
+bool buffer_role_is_matrix(enum buffer_role role);
 
 /* Append the scratch and staging that a device needs for the units for which
  * `held[index]` is true (shared by all of them). */

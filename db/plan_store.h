@@ -92,6 +92,34 @@ bool plan_store_list_plans(struct plan_store *store, bool all, struct plan ***pl
 bool plan_store_save_predictions(struct plan_store *store, const struct plan *plan, struct error *err);
 bool plan_store_remove_plan(struct plan_store *store, int64_t id, struct error *err);
 
+/* ---- artifacts: packed weights, see common/artifact.h ---- */
+
+struct artifact_record {
+    int64_t id;
+    char source_hash[65];       /* the weights hash */
+    char unit[24];
+    uint32_t part_begin, part_end;
+    char format[16];            /* of the values */
+    char layout[16];
+    uint32_t version;
+    char path[4096];
+    uint64_t size_bytes;
+    char checksum[65];
+};
+/* Insert or update by key; sets record->id, which shard.artifact refers to. */
+bool plan_store_save_artifact(struct plan_store *store, struct artifact_record *record, bool verified,
+                              struct error *err);
+/* Where the plan's packed weights lie: [plan->shard_count] paths, NULL for shards without.
+ * The caller frees each and the array. */
+bool plan_store_artifact_paths(struct plan_store *store, const struct plan *plan, char ***paths,
+                               struct error *err);
+
+/* Forget superseded plans and the artifacts that no plan left refers to. `keep` is called
+ * with the path of each artifact that stays. */
+struct collected { uint32_t plans, artifacts; };
+bool plan_store_collect(struct plan_store *store, struct collected *collected,
+                        bool (*keep)(void *context, const char *path), void *context, struct error *err);
+
 /* ---- runs ---- */
 
 struct run_device_record {

@@ -1,5 +1,7 @@
 #include "planner/cost.h"
 
+#include "planner/probe.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -70,6 +72,17 @@ static bool apply_formats(double rates[TENSOR_TYPE_COUNT], const struct probe_va
     return true;
 }
 
+static void apply_packed(double rates[TENSOR_TYPE_COUNT], const struct probe_value *values, uint32_t count,
+                         const char *what, uint64_t working_set_bytes) {
+    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++) {
+        char format[16];
+        if (!r16_packs((enum tensor_type)t))
+            continue;
+        probe_format((enum tensor_type)t, LAYOUT_R16, format);
+        replace(&rates[t], measured_value(values, count, what, format, working_set_bytes));
+    }
+}
+
 void device_rates_apply(struct device_rates *rates, const struct probe_value *values, uint32_t count,
                         uint64_t working_set_bytes) {
     if (apply_formats(rates->decode_bytes_per_s, values, count, "decode", working_set_bytes)) {
@@ -86,6 +99,8 @@ void device_rates_apply(struct device_rates *rates, const struct probe_value *va
     }
     if (apply_formats(rates->prefill_ops_per_s, values, count, "prefill", working_set_bytes))
         rates->attention_ops_per_s = rates->prefill_ops_per_s[TENSOR_F16];
+    apply_packed(rates->packed_decode_bytes_per_s, values, count, "decode", working_set_bytes);
+    apply_packed(rates->packed_prefill_ops_per_s, values, count, "prefill", working_set_bytes);
     replace(&rates->kv_bytes_per_s, measured_value(values, count, "kv", NULL, working_set_bytes));
     replace(&rates->attention_ops_per_s, measured_value(values, count, "attention", NULL, 0));
     replace(&rates->launch_s, measured_value(values, count, "launch", NULL, 0));
@@ -180,9 +195,22 @@ double cost_workload_keys(const struct model *model, const struct workload *work
     return sum_of_keys(model, workload->prompt_tokens, workload->new_tokens);
 }
 
+/* The rates that a matrix of this role and type meets. */
+struct matrix_rates { double decode_bytes_per_s, prefill_ops_per_s; };
+
+static struct matrix_rates rates_of(const struct device_rates *rates, enum weight_layout layout,
+                                    enum buffer_role role, enum tensor_type type, uint64_t columns) {
+    struct matrix_rates found = { rates->decode_bytes_per_s[type], rates->prefill_ops_per_s[type] };
+    if (matrix_layout(layout, role, type, columns) == LAYOUT_R16) {
+        replace(&found.decode_bytes_per_s, rates->packed_decode_bytes_per_s[type]);
+        replace(&found.prefill_ops_per_s, rates->packed_prefill_ops_per_s[type]);
+    }
+    return found;
+}
+
 /* Running `tokens` tokens from position 0 in passes of a micro-batch. */
-static double prefill_seconds(const struct model *model, struct unit unit, const struct device_rates *rates,
-                              const struct workload *workload, double tokens) {
+static double prefill_seconds(const struct model *model, struct unit unit, enum weight_layout layout,
+                              const struct device_rates *rates, const struct workload *workload, double tokens) {
     const double passes = ceil(tokens / workload->micro_batch);
     double seconds = passes * launches[unit.kind] * rates->launch_s;
     for (unsigned r = 0; r < MATRIX_ROLES; r++) {
@@ -190,9 +218,10 @@ static double prefill_seconds(const struct model *model, struct unit unit, const
         uint32_t count = unit_matrix_refs(model, unit, matrix_roles[r], refs);
         for (uint32_t i = 0; i < count; i++) {
             enum tensor_type type = model->tensors[refs[i]->tensor].type;
+            struct matrix_rates matrix = rates_of(rates, layout, matrix_roles[r], type, refs[i]->column_count);
             double values = (double)refs[i]->row_count * (double)refs[i]->column_count;
-            double once = (double)model_ref_bytes(model, refs[i]) / rates->decode_bytes_per_s[type];
-            double computed = 2 * values * tokens / rates->prefill_ops_per_s[type];
+            double once = (double)model_ref_bytes(model, refs[i]) / matrix.decode_bytes_per_s;
+            double computed = 2 * values * tokens / matrix.prefill_ops_per_s;
             /* Only the last token needs the head; nothing is faster than reading the weights once. */
             seconds += unit.kind == UNIT_HEAD || computed < once ? once : computed;
         }
@@ -203,24 +232,38 @@ static double prefill_seconds(const struct model *model, struct unit unit, const
     return rates->fit.prefill * seconds + passes * rates->fit.start_s;
 }
 
-struct unit_cost cost_unit(const struct model *model, struct unit unit, const struct device_rates *rates,
-                           const struct workload *workload) {
+struct unit_cost cost_unit_in(const struct model *model, struct unit unit, enum weight_layout layout,
+                              const struct device_rates *rates, const struct workload *workload) {
     struct unit_cost cost = { .token_s = launches[unit.kind] * rates->launch_s };
     for (unsigned r = 0; r < MATRIX_ROLES; r++) {
         const struct weight_ref *refs[3];
         uint32_t count = unit_matrix_refs(model, unit, matrix_roles[r], refs);
-        for (uint32_t i = 0; i < count; i++)
+        for (uint32_t i = 0; i < count; i++) {
+            enum tensor_type type = model->tensors[refs[i]->tensor].type;
             cost.token_s += (double)model_ref_bytes(model, refs[i]) /
-                            rates->decode_bytes_per_s[model->tensors[refs[i]->tensor].type];
+                            rates_of(rates, layout, matrix_roles[r], type, refs[i]->column_count).decode_bytes_per_s;
+        }
     }
     cost.token_s *= rates->fit.decode;
     if (unit.kind == UNIT_ATTN)
         cost.key_s = rates->fit.keys * 2.0 * model->kv_head_count * (double)kv_vector_bytes(model, workload->kv_type) /
                      rates->kv_bytes_per_s;
-    cost.prefill_s = prefill_seconds(model, unit, rates, workload, workload->prompt_tokens);
+    cost.prefill_s = prefill_seconds(model, unit, layout, rates, workload, workload->prompt_tokens);
     if (workload->crosses_rope_switch)
-        cost.rerun_s = prefill_seconds(model, unit, rates, workload, model->rope.original_context + 1.0);
+        cost.rerun_s = prefill_seconds(model, unit, layout, rates, workload, model->rope.original_context + 1.0);
     return cost;
+}
+
+enum weight_layout cost_best_layout(const struct model *model, struct unit unit, const struct device_rates *rates,
+                                    const struct workload *workload) {
+    struct unit_cost rows = cost_unit_in(model, unit, LAYOUT_ROWS, rates, workload);
+    struct unit_cost packed = cost_unit_in(model, unit, LAYOUT_R16, rates, workload);
+    return cost_total(model, &packed, workload) < cost_total(model, &rows, workload) ? LAYOUT_R16 : LAYOUT_ROWS;
+}
+
+struct unit_cost cost_unit(const struct model *model, struct unit unit, const struct device_rates *rates,
+                           const struct workload *workload) {
+    return cost_unit_in(model, unit, cost_best_layout(model, unit, rates, workload), rates, workload);
 }
 
 double cost_total(const struct model *model, const struct unit_cost *cost, const struct workload *workload) {

@@ -27,6 +27,8 @@ struct calibration {
 struct device_rates {
     double decode_bytes_per_s[TENSOR_TYPE_COUNT];   /* of stored weights, one token */
     double prefill_ops_per_s[TENSOR_TYPE_COUNT];    /* multiplications and additions, a micro-batch */
+    double packed_decode_bytes_per_s[TENSOR_TYPE_COUNT];   /* the same in LAYOUT_R16; 0: not measured, so */
+    double packed_prefill_ops_per_s[TENSOR_TYPE_COUNT];    /*   that the layout is not used               */
     double kv_bytes_per_s;
     double attention_ops_per_s;
     double launch_s;
@@ -77,8 +79,17 @@ struct unit_cost {
     double key_s;                  /* more for each key that the token sees */
 };
 
+/* In the layout that cost_best_layout() chooses, as plans do. */
 struct unit_cost cost_unit(const struct model *model, struct unit unit, const struct device_rates *rates,
                            const struct workload *workload);
+
+/* The same with the unit's matrices in this layout, where they have it and it was measured. */
+struct unit_cost cost_unit_in(const struct model *model, struct unit unit, enum weight_layout layout,
+                              const struct device_rates *rates, const struct workload *workload);
+
+/* LAYOUT_R16 where that makes the workload faster. */
+enum weight_layout cost_best_layout(const struct model *model, struct unit unit, const struct device_rates *rates,
+                                    const struct workload *workload);
 
 /* Keys that one token at position n sees, and those of all new tokens together. */
 double cost_keys(const struct model *model, double position);

@@ -78,9 +78,14 @@ static bool has_value(const struct probe_measured *measured, const char *what, c
 
 static bool knows_all(const struct probe_measured *measured, const struct probe_request *wanted) {
     for (uint32_t i = 0; i < wanted->shape_count; i++) {
-        const char *format = tensor_type_info(wanted->shapes[i].type)->name;
-        if (!has_value(measured, "decode", format, wanted->token_bytes) || !has_value(measured, "prefill", format, 0))
-            return false;
+        enum tensor_type type = wanted->shapes[i].type;
+        for (int layout = 0; layout < (r16_packs(type) ? LAYOUT_COUNT : 1); layout++) {
+            char format[16];
+            probe_format(type, (enum weight_layout)layout, format);
+            if (!has_value(measured, "decode", format, wanted->token_bytes) ||
+                !has_value(measured, "prefill", format, 0))
+                return false;
+        }
     }
     return true;
 }

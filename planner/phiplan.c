@@ -1,4 +1,5 @@
 /* phiplan: plans a model onto the OpenCL devices of this machine and keeps the plan. */
+#include "planner/pack_units.h"
 #include "planner/plan_commands.h"
 #include "planner/probe_child.h"
 
@@ -32,6 +33,7 @@ static bool run(const struct plan_options *options, struct error *err) {
     case VERB_EXPORT: return plan_command_export(&command, err);
     case VERB_IMPORT: return plan_command_import(&command, err);
     case VERB_CHECK: return plan_command_check(&command, err);
+    case VERB_COLLECT: return plan_command_collect(&command, err);
     case VERB_HELP: return fputs(plan_options_help, stdout) >= 0 && fflush(stdout) == 0;
     case VERB_VERSION: return puts(plan_options_version) >= 0 && fflush(stdout) == 0;
     }

@@ -3,6 +3,7 @@
 #include "planner/plan_commands.h"
 
 #include "planner/machine.h"
+#include "planner/pack_units.h"
 #include "planner/plan_make.h"
 
 #include <stdio.h>
@@ -148,7 +149,8 @@ static bool save(const struct command *command, struct made_plan *made, const st
         return error_set(err, ERROR_INTERRUPTED, "interrupted; no plan was changed");
     snprintf(plan->weights_hash, sizeof plan->weights_hash, "%s", hashes->weights);
     snprintf(plan->text_hash, sizeof plan->text_hash, "%s", hashes->text);
-    return plan_store_save_model(store, model, hashes, &row, err) && plan_store_save_plan(store, row, plan, err);
+    return plan_store_save_model(store, model, hashes, &row, err) &&
+           pack_units(command, model, store, plan, err) && plan_store_save_plan(store, row, plan, err);
 }
 
 bool command_make_plan(const struct command *command, const struct plan_request *wanted,

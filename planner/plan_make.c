@@ -70,7 +70,7 @@ static bool account(const struct sizing *sizing, const int32_t *placed, uint32_t
                     struct plan_device *entry, struct error *err) {
     const struct model *model = sizing->source->model;
     const uint32_t units = sizing->input.unit_count;
-    struct buffer_options options = sizing_buffer_options(sizing, chosen);
+    struct buffer_options options = sizing_buffer_options(sizing, chosen, 0);
     struct buffer_list list = { 0 };
     bool *held = calloc(units, sizeof *held);
     bool ok = held || error_set(err, ERROR_FAILED, "cannot make the plan: out of memory");
@@ -81,6 +81,7 @@ static bool account(const struct sizing *sizing, const int32_t *placed, uint32_t
             continue;
         any = true;
         entry->weight_bytes += sizing_stored_bytes(model, u, false);
+        options.layout = sizing_layout(sizing, chosen, u);
         ok = unit_buffers(model, unit_at(model, u), &options, &list, err);
     }
     ok = ok && (!any || device_buffers(model, held, &options, &list, err));
@@ -104,9 +105,10 @@ static bool add_shards(const struct sizing *sizing, const int32_t *placed, const
         struct shard shard = { .unit = u, .device = on_host ? PLAN_HOST : place[placed[u]],
                                .part_end = unit_part_count(model, unit_at(model, u)), .residency = RESIDENT,
                                .weight_bytes = sizing_stored_bytes(model, u, on_host) };
-        snprintf(shard.format, sizeof shard.format, "%s", "keep");
+        enum weight_layout layout = on_host ? LAYOUT_ROWS : sizing_layout(sizing, (uint32_t)placed[u], u);
+        snprintf(shard.format, sizeof shard.format, "%s", weight_layout_name(layout));
         if (!on_host) {
-            struct buffer_options options = sizing_buffer_options(sizing, (uint32_t)placed[u]);
+            struct buffer_options options = sizing_buffer_options(sizing, (uint32_t)placed[u], u);
             struct buffer_list list = { 0 };
             bool ok = unit_buffers(model, unit_at(model, u), &options, &list, err);
             shard.kv_bytes = list.total_bytes[BUFFER_KV];

@@ -23,6 +23,8 @@ const char plan_options_help[] =
     "       phiplan export [PLAN] --format json|accelerate    a plan as a file\n"
     "       phiplan import FILE MODEL        plan by a device map of Accelerate, or\n"
     "                                        by what export --format json wrote\n"
+    "       phiplan gc                       remove superseded plans and packed\n"
+    "                                        weights that no plan uses\n"
     "\n"
     "MODEL is a directory with config.json and *.safetensors, a .gguf file, or\n"
     "org/name[@revision] in the local Hugging Face cache. Nothing is downloaded.\n"
@@ -247,8 +249,9 @@ static bool parse_verb(const char *word, enum plan_verb *verb, bool *is_verb, st
     static const struct { const char *word; enum plan_verb verb; } verbs[] = {
         { "plan", VERB_PLAN }, { "devices", VERB_DEVICES }, { "list", VERB_LIST }, { "show", VERB_SHOW },
         { "rm", VERB_REMOVE }, { "export", VERB_EXPORT }, { "import", VERB_IMPORT }, { "check", VERB_CHECK },
+        { "gc", VERB_COLLECT },
     };
-    static const char *const later[] = { "why", "diff", "gc" };
+    static const char *const later[] = { "why", "diff" };
     *is_verb = false;
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(word, verbs[i].word) == 0) {
@@ -322,7 +325,7 @@ bool plan_options_parse(int argc, char **argv, struct plan_options *options, str
         return error_set(err, ERROR_USAGE, options->verb == VERB_PLAN
                              ? "no MODEL given: a directory, a .gguf file or org/name; see phiplan --help"
                              : "no PLAN given: an id from phiplan list, or a MODEL");
-    if ((options->verb == VERB_DEVICES || options->verb == VERB_LIST) && options->subject)
+    if ((options->verb == VERB_DEVICES || options->verb == VERB_LIST || options->verb == VERB_COLLECT) && options->subject)
         return error_set(err, ERROR_USAGE, "'%s' is one argument too many; see phiplan --help", options->subject);
     return check_together(options, format_given, err);
 }

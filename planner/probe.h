@@ -48,13 +48,16 @@ struct probe_request {
     const volatile sig_atomic_t *interrupted;       /* ends the survey where not 0; may be NULL */
 };
 
+/* "q4_0" for rows as files have them, "q4_0/r16" for the packed layout. */
+void probe_format(enum tensor_type type, enum weight_layout layout, char format[16]);
+
 /* What was measured of the device at the same index of the list:
  *   "stream"    B/s   reading 4 MiB with a plain kernel; measured even where `quick`
  *   "launch"    s     a launch in a queue of many
  *   "finish"    s     a launch that is waited for
  *   "hop"       s     a copy of 4 KiB to or from the host, waited for
  *   "copy"      B/s   the same for 16 MiB, the slower direction
- *   "decode"    B/s   weights of `format` times one token
+ *   "decode"    B/s   weights of `format` times one token; `format` is probe_format()'s
  *   "prefill"   op/s  weights of `format` times prefill_tokens tokens
  *   "kv"        B/s   keys and values read by the attention of one token
  *   "attention" op/s  attention of prefill_tokens tokens

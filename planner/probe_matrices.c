@@ -22,6 +22,8 @@ struct matrices {
     const struct probe_bench *bench;
     struct ops *ops;
     enum tensor_type type;
+    enum weight_layout layout;
+    char format[16];          /* "q4_0", "q4_0/r16" */
     bool is_int8;
     struct device_matrix list[MOST_MATRICES];
     uint32_t count;
@@ -50,6 +52,9 @@ static bool multiply(void *context, uint32_t count, struct error *err) {
 
 static uint64_t matrix_bytes(const struct device_matrix *matrix) {
     uint64_t bytes = 0;
+    struct r16_shape shape;
+    if (matrix->layout == LAYOUT_R16)
+        return r16_shape_init(&shape, matrix->type, matrix->rows, matrix->columns) ? shape.bytes : UINT64_MAX;
     return tensor_bytes(matrix->type, matrix->rows, matrix->columns, &bytes) ? bytes : UINT64_MAX;
 }
 
@@ -63,7 +68,8 @@ static bool fill_list(struct matrices *m, uint64_t target, struct error *err) {
         const struct probe_shape *shape = &request->shapes[i];
         if (shape->type != m->type)
             continue;
-        struct device_matrix matrix = { .type = m->type, .rows = shape->rows, .columns = shape->columns };
+        struct device_matrix matrix = { .type = m->type, .layout = m->layout, .rows = shape->rows,
+                                        .columns = shape->columns };
         while (matrix.rows > 1 && matrix_bytes(&matrix) > limit)
             matrix.rows = (matrix.rows + 1) / 2;
         matrix.buffer = probe_buffer(m->bench, matrix_bytes(&matrix), WEIGHT_WORD, m->count ? NULL : err);
@@ -125,23 +131,21 @@ static bool measure_pass(struct matrices *m, uint32_t tokens, struct error *err)
         bytes += matrix_bytes(&matrix);
         values += (double)matrix.rows * matrix.columns;
     }
-    const char *format = tensor_type_info(m->type)->name;
     if (tokens == 1)
-        probe_report(m->bench, "decode", format, bytes, (double)bytes / seconds, "B/s");
+        probe_report(m->bench, "decode", m->format, bytes, (double)bytes / seconds, "B/s");
     else
-        probe_report(m->bench, "prefill", format, bytes, 2 * values * tokens / seconds, "op/s");
+        probe_report(m->bench, "prefill", m->format, bytes, 2 * values * tokens / seconds, "op/s");
     return true;
 }
 
 static bool measure_type(struct matrices *m, uint64_t target, uint32_t tokens, struct error *err) {
     char what[64];
-    const char *format = tensor_type_info(m->type)->name;
-    snprintf(what, sizeof what, "decode of %s", format);
+    snprintf(what, sizeof what, "decode of %s", m->format);
     m->bench->step(m->bench, what);
     m->tokens = tokens;
     if (!fill_list(m, target, err) || !make_activations(m, err) || !measure_pass(m, 1, err))
         return false;
-    snprintf(what, sizeof what, "prefill of %s", format);
+    snprintf(what, sizeof what, "prefill of %s", m->format);
     m->bench->step(m->bench, what);
     return tokens == 1 || measure_pass(m, tokens, err);
 }
@@ -149,6 +153,30 @@ static bool measure_type(struct matrices *m, uint64_t target, uint32_t tokens, s
 static uint32_t prefill_tokens(const struct probe_request *request) {
     uint32_t tokens = request->prefill_tokens ? request->prefill_tokens : DEFAULT_PREFILL;
     return tokens < MOST_PREFILL ? tokens : MOST_PREFILL;
+}
+
+static bool measure_layout(const struct probe_bench *bench, struct ops *ops, enum tensor_type type,
+                           enum weight_layout layout, uint64_t target, struct error *err) {
+    const struct probe_request *request = bench->request;
+    struct matrices *m = calloc(1, sizeof *m);
+    if (!m)
+        return error_set(err, ERROR_FAILED, "cannot measure matrices: out of memory");
+    m->bench = bench;
+    m->ops = ops;
+    m->type = type;
+    m->layout = layout;
+    probe_format(type, layout, m->format);
+    m->is_int8 = request->numeric == NUMERIC_INT8 && tensor_type_info(type)->is_quantised;
+    bool fine = measure_type(m, target, prefill_tokens(request), err);
+    for (uint32_t j = 0; j < m->count; j++)
+        probe_release_buffer(m->list[j].buffer);
+    probe_release_buffer(m->x);
+    probe_release_buffer(m->y);
+    probe_release_buffer(m->q8.values);
+    probe_release_buffer(m->q8.scales);
+    probe_release_buffer(m->q8.sums);
+    free(m);
+    return fine;
 }
 
 bool probe_measure_matrices(const struct probe_bench *bench, struct ops *ops, struct error *err) {
@@ -164,22 +192,14 @@ bool probe_measure_matrices(const struct probe_bench *bench, struct ops *ops, st
         if (done[type])
             continue;
         done[type] = true;
-        struct matrices *m = calloc(1, sizeof *m);
-        if (!m)
-            return error_set(err, ERROR_FAILED, "cannot measure matrices: out of memory");
-        m->bench = bench;
-        m->ops = ops;
-        m->type = type;
-        m->is_int8 = request->numeric == NUMERIC_INT8 && tensor_type_info(type)->is_quantised;
-        fine = measure_type(m, target, prefill_tokens(request), err);
-        for (uint32_t j = 0; j < m->count; j++)
-            probe_release_buffer(m->list[j].buffer);
-        probe_release_buffer(m->x);
-        probe_release_buffer(m->y);
-        probe_release_buffer(m->q8.values);
-        probe_release_buffer(m->q8.scales);
-        probe_release_buffer(m->q8.sums);
-        free(m);
+        fine = measure_layout(bench, ops, type, LAYOUT_ROWS, target, err);
+        if (fine && r16_packs(type) && !measure_layout(bench, ops, type, LAYOUT_R16, target, NULL)) {
+            /* No reason to give the device up; so slow that no plan packs for it. */
+            char format[16];
+            probe_format(type, LAYOUT_R16, format);
+            probe_report(bench, "decode", format, target, 1, "B/s");
+            probe_report(bench, "prefill", format, target, 1, "op/s");
+        }
     }
     return fine;
 }

@@ -181,3 +181,8 @@ bool probe_message_read(const char *line, size_t length, struct probe_message *m
     json_decref(root);
     return fine;
 }
+
+void probe_format(enum tensor_type type, enum weight_layout layout, char format[16]) {
+    snprintf(format, 16, layout == LAYOUT_ROWS ? "%s" : "%s/%s", tensor_type_info(type)->name,
+             weight_layout_name(layout));
+}

@@ -59,11 +59,16 @@ const struct device_rates *sizing_rates(const struct sizing *sizing, int32_t pos
     return position < 0 ? NULL : &sizing->source->rates[sizing->choice.chosen[position].index];
 }
 
-struct buffer_options sizing_buffer_options(const struct sizing *sizing, uint32_t chosen) {
+enum weight_layout sizing_layout(const struct sizing *sizing, uint32_t chosen, uint32_t unit) {
+    return sizing->layouts[(size_t)chosen * sizing->input.unit_count + unit];
+}
+
+struct buffer_options sizing_buffer_options(const struct sizing *sizing, uint32_t chosen, uint32_t unit) {
     return (struct buffer_options){
         .context = sizing->request->context, .micro_batch = sizing->request->micro_batch,
         .sequence_count = 1, .logit_rows = 1, .kv_type = sizing->request->kv_type,
-        .numeric = sizing->numeric, .alignment = sizing_device(sizing, chosen)->alignment,
+        .numeric = sizing->numeric, .layout = sizing_layout(sizing, chosen, unit),
+        .alignment = sizing_device(sizing, chosen)->alignment,
         .max_buffer_bytes = sizing->choice.chosen[chosen].max_buffer_bytes };
 }
 
@@ -138,7 +143,7 @@ static bool apply_rules(struct sizing *sizing, struct error *err) {
 static bool size_scratch(struct sizing *sizing, uint32_t chosen, struct error *why, struct error *err) {
     const struct model *model = sizing->source->model;
     struct placement_device *device = &sizing->input.devices[chosen];
-    struct buffer_options options = sizing_buffer_options(sizing, chosen);
+    struct buffer_options options = sizing_buffer_options(sizing, chosen, 0);
     bool *held = calloc(sizing->input.unit_count, sizeof *held);
     struct error refused = { 0 };
     bool ok = held != NULL;
@@ -173,8 +178,11 @@ static bool size_scratch(struct sizing *sizing, uint32_t chosen, struct error *w
 static void size_units(struct sizing *sizing, uint32_t chosen, struct error *why) {
     const struct model *model = sizing->source->model;
     struct placement_device *device = &sizing->input.devices[chosen];
-    struct buffer_options options = sizing_buffer_options(sizing, chosen);
+    const struct device_rates *rates = sizing_rates(sizing, (int32_t)chosen);
     for (uint32_t u = 0; u < sizing->input.unit_count; u++) {
+        enum weight_layout layout = cost_best_layout(model, unit_at(model, u), rates, &sizing->workload);
+        sizing->layouts[(size_t)chosen * sizing->input.unit_count + u] = layout;
+        struct buffer_options options = sizing_buffer_options(sizing, chosen, u);
         struct buffer_list list = { 0 };
         struct error refused = { 0 };
         struct placement_unit *unit = &device->units[u];
@@ -187,8 +195,7 @@ static void size_units(struct sizing *sizing, uint32_t chosen, struct error *why
                 *why = refused;
         }
         buffer_list_release(&list);
-        struct unit_cost cost = cost_unit(model, unit_at(model, u), sizing_rates(sizing, (int32_t)chosen),
-                                          &sizing->workload);
+        struct unit_cost cost = cost_unit_in(model, unit_at(model, u), layout, rates, &sizing->workload);
         sizing->costs[(size_t)chosen * sizing->input.unit_count + u] = cost;
         unit->seconds = cost_total(model, &cost, &sizing->workload);
     }
@@ -215,7 +222,8 @@ bool sizing_make(struct sizing *sizing, const struct sizing_source *source,
         return false;
     sizing->input.pool_bytes = sizing->choice.pool_bytes;
     sizing->costs = calloc((size_t)units * count, sizeof *sizing->costs);
-    if (!sizing->costs) {
+    sizing->layouts = calloc((size_t)units * count, sizeof *sizing->layouts);
+    if (!sizing->costs || !sizing->layouts) {
         error_set(err, ERROR_FAILED, "cannot size the model: out of memory");
         goto failed;
     }
@@ -262,5 +270,7 @@ failed:
 void sizing_release(struct sizing *sizing) {
     placement_input_release(&sizing->input);
     free(sizing->costs);
+    free(sizing->layouts);
     sizing->costs = NULL;
+    sizing->layouts = NULL;
 }

@@ -26,6 +26,7 @@ struct sizing {
     enum numeric_class numeric;
     struct placement_input input;        /* devices in the order of choice.chosen */
     struct unit_cost *costs;             /* [chosen][unit] */
+    enum weight_layout *layouts;         /* [chosen][unit] of the unit's matrices on that device */
 };
 
 /* Warnings for people are appended to `notes`. */
@@ -37,8 +38,9 @@ void sizing_release(struct sizing *sizing);
  * check it against the model. 0 and "" mean not given. */
 bool request_complete(struct plan_request *request, const struct model *model, struct error *err);
 
-/* The options that unit_buffers wants for a chosen device. */
-struct buffer_options sizing_buffer_options(const struct sizing *sizing, uint32_t chosen);
+/* The options that unit_buffers wants for a unit on a chosen device. */
+struct buffer_options sizing_buffer_options(const struct sizing *sizing, uint32_t chosen, uint32_t unit);
+enum weight_layout sizing_layout(const struct sizing *sizing, uint32_t chosen, uint32_t unit);
 
 /* Stored bytes of a unit's weights. A tied embedding that the host gathers from the
  * file has none of its own: they are the head's. */

@@ -45,11 +45,13 @@ bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, 
 }
 
 /* The types of the matrices that this device multiplies by or gathers from. */
-static void note_types(const struct engine_device *device, bool types[TENSOR_TYPE_COUNT]) {
+static void note_types(const struct engine_device *device, struct ops_options *options) {
     const struct device_memory *memory = &device->memory;
-    for (size_t i = 0; i < memory->list.count; i++)
-        if (memory->matrices[i].buffer)
-            types[memory->matrices[i].type] = true;
+    for (size_t i = 0; i < memory->list.count; i++) {
+        const struct device_matrix *matrix = &memory->matrices[i];
+        if (matrix->buffer)
+            (matrix->layout == LAYOUT_R16 ? options->packed_types : options->weight_types)[matrix->type] = true;
+    }
 }
 
 static bool load_device(struct engine_device *device, struct error *err) {
@@ -58,12 +60,13 @@ static bool load_device(struct engine_device *device, struct error *err) {
     struct shard_request request = {
         .model = engine->model, .held = device->held, .options = &device->options,
         .device = device->planned->device.short_name, .context = device->context, .queue = device->queue,
-        .interrupted = engine->interrupted,
+        .interrupted = engine->interrupted, .layouts = engine->layouts, .artifacts = engine->artifacts,
+        .in_place = device->present.unified_memory && !engine->discrete,
     };
     if (!shard_load(&device->memory, &request, err))
         return false;
     struct ops_options options = { .numeric = engine->numeric, .kv_type = engine->kv_type };
-    note_types(device, options.weight_types);
+    note_types(device, &options);
     device->ops = ops_new(device->context, device->id, device->queue, &options, err);
     if (!device->ops)
         return error_prefix(err, "'%s'", request.device);
@@ -149,11 +152,13 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     engine->logit_rows = options && options->logit_rows ? options->logit_rows : 1;
     engine->interrupted = options ? options->interrupted : NULL;
     engine->watchdog_seconds = options ? options->watchdog_seconds : 0;
+    engine->discrete = options && options->discrete;
+    const char *const *artifact_paths = options ? options->artifact_paths : NULL;
 
     /* The passes gather embeddings into staging: they come after loading. */
     if (engine_check_plan(engine, err) && engine_find_devices(engine, err) && engine_check_memory(engine, err) &&
-        allocate(engine, err) && map_table(engine, err) && start_devices(engine, err) &&
-        engine_run_all(engine, load_device, err) && engine_passes_init(engine, err)) {
+        engine_open_artifacts(engine, artifact_paths, err) && allocate(engine, err) && map_table(engine, err) &&
+        start_devices(engine, err) && engine_run_all(engine, load_device, err) && engine_passes_init(engine, err)) {
         engine->is_loaded = true;
         return engine;
     }
@@ -179,6 +184,7 @@ void engine_close(struct engine *engine) {
     for (uint32_t i = 0; i < engine->context_count; i++)
         clReleaseContext(engine->contexts[i]);
     engine_passes_release(engine);
+    engine_release_artifacts(engine);
     file_map_release(&engine->table);
     rope_release(&engine->rope);
     kv_cache_release(&engine->kv);
@@ -224,6 +230,10 @@ void engine_set_tap(struct engine *engine, engine_tap *tap, void *context) {
     engine->tap_context = context;
 }
 
+const struct engine_unpacked *engine_unpacked(const struct engine *engine) {
+    return &engine->unpacked;
+}
+
 uint32_t engine_report(const struct engine *engine, struct engine_device_report *reports, uint32_t capacity) {
     uint32_t count = 0;
     if (engine->has_host_embed && count < capacity) {
@@ -241,7 +251,7 @@ uint32_t engine_report(const struct engine *engine, struct engine_device_report 
         const struct engine_device *device = &engine->devices[i];
         struct engine_device_report *report = &reports[count++];
         *report = (struct engine_device_report){
-            .bytes_loaded = device->memory.bytes_loaded, .bytes_allocated = device->memory.bytes_allocated,
+            .bytes_loaded = device->memory.weights.stored_bytes, .bytes_allocated = device->memory.bytes_allocated,
             .load_seconds = device->load_seconds, .prefill_seconds = device->prefill_seconds,
             .decode_seconds = device->decode_seconds,
         };

@@ -21,12 +21,23 @@ struct engine_options {
     double watchdog_seconds;       /* end the process where the devices make no progress for so long; 0: a
                                     * minute, more where the plan predicts slow passes */
     const volatile sig_atomic_t *interrupted;   /* checked between passes; may be NULL */
+    /* [plan->shard_count] files of packed weights by shard, NULL entries where there are
+     * none; borrowed for the call; NULL: none at all. */
+    const char *const *artifact_paths;
+    bool discrete;                 /* for tests: copy to every device, as if it had memory of its own */
+};
+
+/* Packed units of the plan whose artifact is missing or damaged, so that they had to be
+ * packed in memory, which takes time at every start. */
+struct engine_unpacked {
+    uint32_t count;
+    char reason[240];              /* of the first; "" for none */
 };
 
 struct engine_device_report {
     char device[16];               /* short name, or "host" */
     uint64_t bytes_planned;        /* weights named by the plan */
-    uint64_t bytes_loaded;         /* weights read from files for it */
+    uint64_t bytes_loaded;         /* weights it was given, as the model's files store them */
     uint64_t bytes_allocated;      /* all buffers */
     double load_seconds, prefill_seconds, decode_seconds;   /* busy time of its thread */
 };
@@ -67,6 +78,7 @@ bool engine_sequence_fork(struct engine *engine, uint32_t source, uint32_t targe
 
 uint32_t engine_context(const struct engine *engine);      /* tokens of KV in all */
 const struct model *engine_model(const struct engine *engine);
+const struct engine_unpacked *engine_unpacked(const struct engine *engine);
 uint32_t engine_report(const struct engine *engine, struct engine_device_report *reports,
                        uint32_t capacity);                 /* returns how many */
 

@@ -25,7 +25,7 @@ bool engine_stale(const struct engine *engine, struct error *err, const char *fo
                      name);
 }
 
-/* What this version runs: whole units, resident, as the model's files store them. */
+/* What this version runs: whole units, resident, in a layout that it knows. */
 static bool check_shard(const struct engine *engine, const struct shard *shard, struct error *err) {
     struct unit unit = unit_at(engine->model, shard->unit);
     char name[24];
@@ -35,7 +35,7 @@ static bool check_shard(const struct engine *engine, const struct shard *shard, 
                             shard->part_begin, shard->part_end, name, unit_part_count(engine->model, unit));
     if (shard->residency != RESIDENT)
         return engine_stale(engine, err, "the plan streams '%s'; phirun keeps every unit resident", name);
-    if (strcmp(shard->format, "keep") != 0 || shard->artifact != 0)
+    if (!weight_layout_from_name(shard->format, &engine->layouts[shard->unit]))
         return engine_stale(engine, err, "the plan wants '%s' in the layout '%s', which phirun does not know", name,
                             shard->format);
     return true;
@@ -75,10 +75,11 @@ bool engine_check_plan(struct engine *engine, struct error *err) {
                             engine->context, engine->micro_batch);
 
     engine->devices = calloc(plan->device_count + 1, sizeof *engine->devices);
+    engine->layouts = calloc(plan->unit_count, sizeof *engine->layouts);
     uint32_t *device_of = calloc(plan->unit_count, sizeof *device_of);
     uint32_t place[PLAN_MAX_DEVICES];       /* plan.devices -> engine.devices */
     bool ok = false;
-    if (!engine->devices || !device_of) {
+    if (!engine->devices || !engine->layouts || !device_of) {
         error_set(err, ERROR_FAILED, "cannot list the plan's devices: out of memory");
         goto cleanup;
     }
@@ -172,7 +173,7 @@ static uint64_t bytes_for(const struct engine *engine, const struct engine_devic
     options.context = context;
     struct buffer_list list = { 0 };
     uint64_t bytes = UINT64_MAX;
-    if (shard_list_buffers(engine->model, device->held, &options, &list, err)) {
+    if (shard_list_buffers(engine->model, device->held, engine->layouts, &options, &list, err)) {
         bytes = 0;
         for (int kind = 0; kind < 4; kind++)
             bytes += list.total_bytes[kind];

@@ -14,6 +14,7 @@
 #include "runtime/kv_cache.h"
 #include "runtime/rope.h"
 
+#include "common/artifact.h"
 #include "common/file_map.h"
 
 #include <pthread.h>
@@ -89,6 +90,12 @@ struct engine {
     struct segment *segments;
     uint32_t segment_count;
 
+    enum weight_layout *layouts;           /* [unit_count] */
+    const struct artifact **artifacts;     /* [unit_count]; NULL where there is none */
+    struct artifact *opened;               /* [unit_count], owned: what artifacts points to */
+    struct engine_unpacked unpacked;
+    bool discrete;
+
     bool has_host_embed;
     struct file_map table;                 /* the embedding's rows, as stored */
     uint64_t host_bytes_planned;
@@ -131,6 +138,11 @@ bool engine_check_memory(struct engine *engine, struct error *err);
 /* ERROR_STALE with the command to type after the sentence. Returns false. */
 bool engine_stale(const struct engine *engine, struct error *err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* engine_artifacts.c: open those that the plan names. What is missing or damaged is
+ * noted in engine->unpacked, and packed in memory. */
+bool engine_open_artifacts(struct engine *engine, const char *const *paths, struct error *err);
+void engine_release_artifacts(struct engine *engine);
 
 /* engine.c: run a task on every device's worker and wait for all; the first failure in
  * the order of the devices is reported. */

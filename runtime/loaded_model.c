@@ -151,6 +151,17 @@ static bool open_store(struct loaded_model *loaded, const struct run_options *op
     return loaded->store != NULL;
 }
 
+/* Works all the same, only slower: not worth refusing to start. */
+static void say_unpacked(const struct loaded_model *loaded, const struct run_options *options) {
+    const struct engine_unpacked *unpacked = engine_unpacked(loaded->engine);
+    char command[512];
+    if (!unpacked->count)
+        return;
+    repair_command(options, command, sizeof command);
+    fprintf(stderr, "phirun: %u units had to be packed in memory: %s; for a faster start run: %s\n",
+            unpacked->count, unpacked->reason, command);
+}
+
 bool loaded_model_open(struct loaded_model *loaded, const struct run_options *options,
                        const struct load_request *request, struct error *err) {
     double started = seconds_now();
@@ -169,12 +180,20 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
         sequences = sequences ? sequences : generation_settings_sequences(request->settings);
         rows = rows ? rows : request->settings->speculate ? 8 : sequences < 8 ? sequences : 8;
     }
+    char **artifact_paths;
+    if (!plan_store_artifact_paths(loaded->store, loaded->plan, &artifact_paths, err))
+        return false;
     struct engine_options engine_options = { .exact = options->exact, .logit_rows = rows,
                                              .sequence_count = sequences,
+                                             .artifact_paths = (const char *const *)artifact_paths,
                                              .interrupted = &interrupted_by };
     loaded->engine = engine_open(loaded->model, loaded->plan, &engine_options, err);
+    for (uint32_t i = 0; i < loaded->plan->shard_count; i++)
+        free(artifact_paths[i]);
+    free(artifact_paths);
     if (!loaded->engine)
         return false;
+    say_unpacked(loaded, options);
     if (request->needs_tokenizer || request->wants_tokenizer) {
         struct error no_tokenizer = { 0 };
         loaded->tokenizer = tokenizer_open(&loaded->source, &no_tokenizer);

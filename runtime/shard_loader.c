@@ -2,101 +2,27 @@
 
 #include <stdlib.h>
 
-bool shard_list_buffers(const struct model *model, const bool *held, const struct buffer_options *options,
-                        struct buffer_list *list, struct error *err) {
-    for (uint32_t index = 0; index < unit_count(model); index++)
-        if (held[index] && !unit_buffers(model, unit_at(model, index), options, list, err))
+bool shard_list_buffers(const struct model *model, const bool *held, const enum weight_layout *layouts,
+                        const struct buffer_options *options, struct buffer_list *list, struct error *err) {
+    struct buffer_options laid_out = *options;
+    for (uint32_t index = 0; index < unit_count(model); index++) {
+        laid_out.layout = layouts[index];
+        if (held[index] && !unit_buffers(model, unit_at(model, index), &laid_out, list, err))
             return false;
+    }
     return device_buffers(model, held, options, list, err);
-}
-
-static bool is_matrix(const struct buffer_spec *spec) {
-    switch (spec->role) {
-    case BUFFER_QKV: case BUFFER_O: case BUFFER_GATE_UP: case BUFFER_DOWN: case BUFFER_TABLE: case BUFFER_HEAD:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Rows [row_begin, row_begin + row_count) of the refs laid one after the other. */
-static bool read_matrix(const struct shard_request *request, const struct buffer_spec *spec,
-                        const struct weight_ref *const *refs, uint32_t ref_count, uint8_t *target,
-                        uint64_t *bytes_read, struct error *err) {
-    uint64_t begin = spec->row_begin, left = spec->row_count, ref_begin = 0;
-    for (uint32_t i = 0; i < ref_count && left > 0; ref_begin += refs[i++]->row_count) {
-        const struct weight_ref *ref = refs[i];
-        if (begin >= ref_begin + ref->row_count)
-            continue;
-        uint64_t skip = begin - ref_begin, rows = ref->row_count - skip < left ? ref->row_count - skip : left;
-        const struct model_tensor *tensor = &request->model->tensors[ref->tensor];
-        uint64_t bytes;
-        if (tensor->type != spec->type || ref->column_count != spec->column_count ||
-            !tensor_bytes(tensor->type, rows, ref->column_count, &bytes))
-            return error_set(err, ERROR_FAILED, "tensor '%s' does not have the shape of its buffer", tensor->name);
-        if (!weight_read_rows(request->model, ref, skip, rows, target, bytes_read, err))
-            return false;
-        target += bytes;
-        begin += rows;
-        left -= rows;
-    }
-    return left == 0 || error_set(err, ERROR_FAILED, "a matrix of the model lacks %llu rows",
-                                  (unsigned long long)left);
-}
-
-/* Norms and biases, one after the other, as float32. */
-static bool read_vectors(const struct shard_request *request, const struct buffer_spec *spec,
-                         const struct weight_ref *const *refs, uint32_t ref_count, float *target,
-                         uint64_t *bytes_read, struct error *err) {
-    uint64_t room = spec->used_bytes / sizeof *target;
-    for (uint32_t i = 0; i < ref_count; i++) {
-        const struct model_tensor *tensor = &request->model->tensors[refs[i]->tensor];
-        uint64_t values = refs[i]->row_count * refs[i]->column_count;
-        uint64_t bytes = model_ref_bytes(request->model, refs[i]);
-        if (values > room)
-            return error_set(err, ERROR_FAILED, "tensor '%s' does not have the shape of its buffer", tensor->name);
-        void *stored = malloc(bytes + 1);
-        if (!stored)
-            return error_set(err, ERROR_FAILED, "cannot read tensor '%s': out of memory", tensor->name);
-        bool ok = weight_read_rows(request->model, refs[i], 0, refs[i]->row_count, stored, bytes_read, err);
-        if (ok)
-            dequantise(tensor->type, stored, target, values);
-        free(stored);
-        if (!ok)
-            return false;
-        target += values;
-        room -= values;
-    }
-    return room == 0 || error_set(err, ERROR_FAILED, "a vector of the model lacks %llu values",
-                                  (unsigned long long)room);
-}
-
-static bool load_weights(struct device_memory *memory, const struct shard_request *request,
-                         const struct buffer_spec *spec, cl_mem buffer, struct error *err) {
-    const struct weight_ref *refs[3];
-    uint32_t ref_count = unit_matrix_refs(request->model, unit_at(request->model, spec->unit), spec->role, refs);
-    cl_int code;
-    void *bytes = clEnqueueMapBuffer(request->queue, buffer, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0,
-                                     spec->used_bytes, 0, NULL, NULL, &code);
-    if (!bytes)
-        return opencl_failed(err, code, "cannot map %llu bytes of weights on '%s'",
-                             (unsigned long long)spec->used_bytes, request->device);
-    bool ok = is_matrix(spec)
-        ? read_matrix(request, spec, refs, ref_count, bytes, &memory->bytes_loaded, err)
-        : read_vectors(request, spec, refs, ref_count, bytes, &memory->bytes_loaded, err);
-    code = clEnqueueUnmapMemObject(request->queue, buffer, bytes, 0, NULL, NULL);
-    if (ok && code != CL_SUCCESS)
-        return opencl_failed(err, code, "cannot upload weights to '%s'", request->device);
-    return ok;
 }
 
 static bool create(struct device_memory *memory, const struct shard_request *request, size_t index,
                    struct error *err) {
     const struct buffer_spec *spec = &memory->list.specs[index];
+    if (spec->kind == BUFFER_WEIGHTS) {
+        memory->buffers[index] = weight_loader_buffer(&memory->weights, spec, err);
+        memory->bytes_allocated += spec->bytes;
+        return memory->buffers[index] != NULL;
+    }
     cl_mem_flags flags = CL_MEM_READ_WRITE;
-    if (spec->kind == BUFFER_WEIGHTS)
-        flags = CL_MEM_READ_ONLY;
-    else if (spec->kind == BUFFER_STAGING)
+    if (spec->kind == BUFFER_STAGING)
         flags |= CL_MEM_ALLOC_HOST_PTR;   /* pinned, where that matters */
     cl_int code;
     memory->buffers[index] = clCreateBuffer(request->context, flags, spec->bytes, NULL, &code);
@@ -129,10 +55,11 @@ static void enter(struct device_memory *memory, const struct buffer_spec *spec, 
         return;
     }
     struct unit_memory *unit = &memory->units[spec->unit];
-    if (is_matrix(spec)) {
+    if (buffer_role_is_matrix(spec->role)) {
         *matrix = (struct device_matrix){
-            .buffer = buffer, .type = spec->type, .rows = (uint32_t)spec->row_count,
-            .columns = (uint32_t)spec->column_count, .row_offset = (uint32_t)spec->row_begin,
+            .buffer = buffer, .type = spec->type, .layout = spec->layout,
+            .rows = (uint32_t)spec->row_count, .columns = (uint32_t)spec->column_count,
+            .row_offset = (uint32_t)spec->row_begin,
         };
         bool is_output = spec->role == BUFFER_O || spec->role == BUFFER_DOWN;
         struct matrix_list *list = is_output ? &unit->output : &unit->input;
@@ -152,7 +79,11 @@ static void enter(struct device_memory *memory, const struct buffer_spec *spec, 
 
 bool shard_load(struct device_memory *memory, const struct shard_request *request, struct error *err) {
     *memory = (struct device_memory){ 0 };
-    if (!shard_list_buffers(request->model, request->held, request->options, &memory->list, err))
+    memory->weights = (struct weight_loader){
+        .model = request->model, .artifacts = request->artifacts, .context = request->context,
+        .queue = request->queue, .device = request->device, .in_place = request->in_place,
+    };
+    if (!shard_list_buffers(request->model, request->held, request->layouts, request->options, &memory->list, err))
         return false;
     size_t count = memory->list.count;
     memory->units = calloc(unit_count(request->model), sizeof *memory->units);
@@ -174,8 +105,6 @@ bool shard_load(struct device_memory *memory, const struct shard_request *reques
             continue;
         }
         enter(memory, spec, buffer, &memory->matrices[i]);
-        if (spec->kind == BUFFER_WEIGHTS && !load_weights(memory, request, spec, buffer, err))
-            return false;
     }
     memory->act_q8 = (struct q8_buffers){ memory->shared[BUFFER_ACT_Q8], memory->shared[BUFFER_ACT_SCALE],
                                           memory->shared[BUFFER_ACT_SUM] };
@@ -192,6 +121,7 @@ void device_memory_release(struct device_memory *memory, cl_command_queue queue)
     for (size_t i = 0; memory->buffers && i < memory->list.count; i++)
         if (memory->buffers[i])
             clReleaseMemObject(memory->buffers[i]);
+    weight_loader_release(&memory->weights);
     free(memory->buffers);
     free(memory->matrices);
     free(memory->units);

@@ -1,11 +1,12 @@
 /* shard_loader: the buffers of one device: made exactly as common/unit_buffers.h
- * lists them, weights read into them from the model's files. */
+ * lists them; weights by weight_loader. */
 #ifndef RUNTIME_SHARD_LOADER_H
 #define RUNTIME_SHARD_LOADER_H
 
 #include "common/model.h"
 #include "common/unit_buffers.h"
 #include "kernels/ops.h"
+#include "runtime/weight_loader.h"
 
 #include <signal.h>
 
@@ -36,12 +37,16 @@ struct device_memory {
     cl_mem *buffers;                 /* [list.count], owned */
     struct device_matrix *matrices;  /* [list.count], owned; without a buffer where it is no matrix */
     cl_mem stage_buffers[STAGE_COUNT];
-    uint64_t bytes_allocated, bytes_loaded;
+    struct weight_loader weights;    /* owned; its mappings outlive the buffers */
+    uint64_t bytes_allocated;
 };
 
 struct shard_request {
     const struct model *model;
     const bool *held;                /* [unit_count] the units of this device */
+    const enum weight_layout *layouts;            /* [unit_count] */
+    const struct artifact *const *artifacts;      /* [unit_count]; NULL: not packed */
+    bool in_place;                   /* use mapped pages as buffers */
     const struct buffer_options *options;
     const char *device;              /* name, for sentences */
     cl_context context;
@@ -49,9 +54,10 @@ struct shard_request {
     const volatile sig_atomic_t *interrupted;   /* may be NULL */
 };
 
-/* All the buffers that a device needs for the units it holds. */
-bool shard_list_buffers(const struct model *model, const bool *held, const struct buffer_options *options,
-                        struct buffer_list *list, struct error *err);
+/* All the buffers that a device needs for the units it holds, each in its layout
+ * ([unit_count]), whatever options->layout. */
+bool shard_list_buffers(const struct model *model, const bool *held, const enum weight_layout *layouts,
+                        const struct buffer_options *options, struct buffer_list *list, struct error *err);
 
 /* Allocate and load. On failure too, device_memory_release() must follow. */
 bool shard_load(struct device_memory *memory, const struct shard_request *request, struct error *err);

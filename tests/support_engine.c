@@ -88,6 +88,8 @@ static bool place_units(struct rig *rig, const struct rig_options *options, stru
         struct shard shard = { .unit = unit, .device = device_of(rig->model, unit, options), .format = "keep",
                                .part_end = unit_part_count(rig->model, place),
                                .weight_bytes = stored_bytes(rig->model, place) };
+        if (options->packed)
+            snprintf(shard.format, sizeof shard.format, "r16");
         if (!plan_add_shard(plan, &shard, err))
             return false;
     }
@@ -122,7 +124,8 @@ bool rig_prepare(struct rig *rig, const char *path, const struct rig_options *op
 bool rig_start(struct rig *rig, const struct rig_options *options, struct error *err) {
     struct engine_options how = { .exact = options->exact, .sequence_count = options->sequence_count,
                                   .logit_rows = options->logit_rows, .interrupted = options->interrupted,
-                                  .watchdog_seconds = options->watchdog_seconds };
+                                  .watchdog_seconds = options->watchdog_seconds,
+                                  .artifact_paths = options->artifact_paths, .discrete = options->discrete };
     rig->engine = engine_open(rig->model, rig->plan, &how, err);
     return rig->engine != NULL;
 }

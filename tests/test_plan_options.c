@@ -46,7 +46,7 @@ static void verbs_take_what_they_need(void **state) {
         { "devices --json", VERB_DEVICES, NULL }, { "list", VERB_LIST, NULL }, { "show", VERB_SHOW, NULL },
         { "show 3", VERB_SHOW, "3" },         { "rm 3", VERB_REMOVE, "3" },
         { "export", VERB_EXPORT, NULL },      { "export 3 --format accelerate", VERB_EXPORT, "3" },
-        { "import map.json a", VERB_IMPORT, "a" },
+        { "import map.json a", VERB_IMPORT, "a" }, { "gc", VERB_COLLECT, NULL },
         { "--help nonsense", VERB_HELP, NULL }, { "--version", VERB_VERSION, NULL },
         { "-- --odd-name", VERB_PLAN, "--odd-name" },
     };
@@ -109,7 +109,6 @@ static void wrong_usage_is_named(void **state) {
         { "a --stream", "'--stream' is not part of this version" },
         { "a --simulate x.json", "'--simulate' is not part of this version" },
         { "why", "'phiplan why' is not part of this version" },
-        { "gc", "'phiplan gc' is not part of this version" },
         { "a --dtype q9", "--dtype takes float32, float16" },
         { "a --dtype int8", "--dtype int8 is only what the hf- policies count with" },
         { "import", "import wants a FILE" },

@@ -1,0 +1,191 @@
+#include "planner/pack_units.h"
+
+#include "common/artifact.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct pack_bar {
+    const struct command *command;
+    bool is_terminal, drawn;
+    uint64_t done, total;          /* bytes of the units packed before, of all */
+    unsigned percent;
+};
+
+static bool show_packed(void *context, uint64_t bytes) {
+    struct pack_bar *bar = context;
+    double share = bar->total ? (double)(bar->done + bytes) / (double)bar->total : 1;
+    unsigned percent = share < 1 ? (unsigned)(100 * share) : 100;
+    if (bar->is_terminal && (!bar->drawn || percent != bar->percent)) {
+        char filled[31];
+        for (unsigned i = 0; i < 30; i++)
+            filled[i] = i * 100 < percent * 30 ? '#' : '.';
+        filled[30] = '\0';
+        fprintf(stderr, "\r\033[Kphiplan: packing the weights [%s] %3u %%", filled, percent);
+        bar->drawn = true;
+        bar->percent = percent;
+    }
+    return !*bar->command->interrupted;
+}
+
+static bool is_packed(const struct shard *shard, enum weight_layout *layout) {
+    return weight_layout_from_name(shard->format, layout) && *layout != LAYOUT_ROWS;
+}
+
+/* The file at `path` as a row; false: it is missing or damaged. */
+static bool examine(const char *path, const struct artifact_key *key, bool verify, struct artifact_record *record) {
+    struct artifact artifact;
+    if (!artifact_open(&artifact, path, key, NULL))
+        return false;
+    bool ok = !verify || artifact_verify(&artifact, path, NULL);
+    if (ok) {
+        *record = (struct artifact_record){ .part_begin = key->part_begin, .part_end = key->part_end,
+                                            .version = ARTIFACT_VERSION, .size_bytes = artifact.map.size };
+        memcpy(record->source_hash, key->weights_hash, sizeof record->source_hash);
+        memcpy(record->unit, key->unit, sizeof record->unit);
+        memcpy(record->format, key->format, sizeof record->format);
+        memcpy(record->checksum, artifact.checksum, sizeof record->checksum);
+        snprintf(record->layout, sizeof record->layout, "%s", weight_layout_name(key->layout));
+        ok = snprintf(record->path, sizeof record->path, "%s", path) < (int)sizeof record->path;
+    }
+    artifact_release(&artifact);
+    return ok;
+}
+
+static bool pack_shard(struct pack_bar *bar, const struct model *model, struct plan_store *store,
+                       struct shard *shard, struct artifact_key *key, struct error *err) {
+    const bool verify = bar->command->options->verify;
+    struct artifact_record record;
+    unit_name(unit_at(model, shard->unit), key->unit);
+    key->part_begin = shard->part_begin;
+    key->part_end = shard->part_end;
+    char *path = artifact_path(key, err);
+    if (!path)
+        return false;
+    bool is_new = !examine(path, key, verify, &record);
+    bool ok = !is_new || (artifact_write(path, key, model, show_packed, bar, err) &&
+                          (examine(path, key, false, &record) ||
+                           error_set(err, ERROR_FAILED, "packed weights '%s' cannot be read back", path)));
+    ok = ok && plan_store_save_artifact(store, &record, is_new || verify, err);
+    if (ok)
+        shard->artifact = record.id;
+    free(path);
+    return ok;
+}
+
+bool pack_units(const struct command *command, const struct model *model, struct plan_store *store,
+                struct plan *plan, struct error *err) {
+    struct pack_bar bar = { .command = command, .is_terminal = isatty(STDERR_FILENO) };
+    struct artifact_key key = { .format = "keep" };
+    struct error reason = { 0 };
+    bool ok = true;
+    memcpy(key.weights_hash, plan->weights_hash, sizeof key.weights_hash);
+    for (uint32_t i = 0; i < plan->shard_count; i++)
+        if (is_packed(&plan->shards[i], &key.layout))
+            bar.total += plan->shards[i].weight_bytes;
+    for (uint32_t i = 0; ok && i < plan->shard_count; i++) {
+        struct shard *shard = &plan->shards[i];
+        if (!is_packed(shard, &key.layout))
+            continue;
+        ok = pack_shard(&bar, model, store, shard, &key, &reason);
+        bar.done += shard->weight_bytes;
+    }
+    if (bar.drawn)
+        fputs("\r\033[K", stderr);
+    if (*command->interrupted)
+        return error_set(err, ERROR_INTERRUPTED, "interrupted while packing weights; no plan was changed");
+    if (!ok)
+        fprintf(stderr, "phiplan: %s; phirun will pack the rest in memory at every start, which takes time\n",
+                reason.text);
+    return true;
+}
+
+/* ---- gc ---- */
+
+struct kept { char **paths; size_t count, capacity; };
+
+static bool keep_path(void *context, const char *path) {
+    struct kept *kept = context;
+    if (kept->count == kept->capacity) {
+        size_t capacity = kept->capacity ? 2 * kept->capacity : 256;
+        char **grown = realloc(kept->paths, capacity * sizeof *grown);
+        if (!grown)
+            return false;
+        kept->paths = grown;
+        kept->capacity = capacity;
+    }
+    kept->paths[kept->count] = strdup(path);
+    return kept->paths[kept->count] && ++kept->count;
+}
+
+static int by_text(const void *left, const void *right) {
+    return strcmp(*(char *const *)left, *(char *const *)right);
+}
+
+static bool is_hash(const char *name) {
+    return strlen(name) == 64 && strspn(name, "0123456789abcdef") == 64;
+}
+
+struct swept { uint64_t bytes; uint32_t files; };
+
+/* Remove what is not kept from the folder of one model, then the folder if it is empty. */
+static void sweep_folder(const char *folder, const struct kept *kept, struct swept *swept) {
+    DIR *stream = opendir(folder);
+    if (!stream)
+        return;
+    for (struct dirent *entry; (entry = readdir(stream));) {
+        char path[4096 + 300];
+        const char *key = path;
+        struct stat status;
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (lstat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
+            (kept->count && bsearch(&key, kept->paths, kept->count, sizeof *kept->paths, by_text)))
+            continue;
+        if (unlink(path) == 0) {
+            swept->bytes += (uint64_t)status.st_size;
+            swept->files++;
+        }
+    }
+    closedir(stream);
+    rmdir(folder);
+}
+
+static void sweep(const char *root, const struct kept *kept, struct swept *swept) {
+    DIR *stream = opendir(root);
+    if (!stream)
+        return;
+    for (struct dirent *entry; (entry = readdir(stream));) {
+        char folder[4096];
+        if (is_hash(entry->d_name) &&
+            snprintf(folder, sizeof folder, "%s/%s", root, entry->d_name) < (int)sizeof folder)
+            sweep_folder(folder, kept, swept);
+    }
+    closedir(stream);
+}
+
+bool plan_command_collect(const struct command *command, struct error *err) {
+    struct collected collected;
+    struct kept kept = { 0 };
+    struct swept swept = { 0 };
+    char *root = artifact_root(err);
+    struct plan_store *store = root ? command_open_store(command, STORE_EXISTING, err) : NULL;
+    bool ok = store && plan_store_collect(store, &collected, keep_path, &kept, err);
+    if (ok) {
+        if (kept.count)
+            qsort(kept.paths, kept.count, sizeof *kept.paths, by_text);
+        sweep(root, &kept, &swept);
+        fprintf(stderr, "phiplan: removed %u superseded plan%s and %u file%s of packed weights (%.1f MB)\n",
+                collected.plans, collected.plans == 1 ? "" : "s", swept.files, swept.files == 1 ? "" : "s",
+                1e-6 * (double)swept.bytes);
+    }
+    for (size_t i = 0; i < kept.count; i++)
+        free(kept.paths[i]);
+    free(kept.paths);
+    plan_store_close(store);
+    free(root);
+    return ok;
+}

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Packed weights end to end: phiplan makes them, phirun maps them, anyone may delete them.
+. tests/cli/tap.sh
+
+# Compiled kernels may be shared with other tests; packed weights, which gc removes, may not.
+export POCL_DEVICES=pthread POCL_CACHE_DIR="$XDG_CACHE_HOME/phi/pocl" XDG_CACHE_HOME="$work/own"
+mkdir -p "$POCL_CACHE_DIR"
+phiplan=$BUILD/phiplan
+phirun=$BUILD/phirun
+model=$(data models/gguf/quantizable-tiny-Q4_1.gguf)
+if [ ! -e "$model" ] || ! command -v sqlite3 > /dev/null; then
+    skip_test "units are packed" "no models/gguf/quantizable-tiny-Q4_1.gguf, or no sqlite3"
+    finish
+fi
+
+run "$phiplan" "$model" --ctx 64 --micro-batch 16 --json
+expect "a model is planned" 0 '"plan"'
+packed=$(sqlite3 "$PHI_STORE" "select count(*) from shard where format = 'r16'")
+if [ "$packed" -eq 0 ]; then
+    skip_test "units are packed" "rows were found faster on this machine"
+    finish
+fi
+files=$(find "$XDG_CACHE_HOME/phi/artifacts" -type f | wc -l)
+equal "every packed unit has a file" "$packed" "$files"
+equal "and a row" "$packed" "$(sqlite3 "$PHI_STORE" "select count(*) from shard s join artifact a on a.id = s.artifact where s.format = 'r16'")"
+run "$phirun" "$model" --ids 1,2,3 -n 8 --ignore-eos --json
+expect "it runs" 0 '"ids"'
+ids=$(grep -o '"ids":\[[^]]*\]' "$work/out")
+
+some=$(find "$XDG_CACHE_HOME/phi/artifacts" -type f | sort | head -1)
+rm "$some"
+run "$phirun" "$model" --ids 1,2,3 -n 8 --ignore-eos --json
+expect "it runs without one of the files" 0 '"ids"'
+equal "with the same result" "$ids" "$(grep -o '"ids":\[[^]]*\]' "$work/out")"
+true_that "and says what to do" grep -q "packed in memory.*run: phiplan" "$work/err"
+printf 'x' > "$some"
+run "$phirun" "$model" --ids 1,2,3 -n 8 --ignore-eos --json
+expect "a damaged file is not used" 0 '"ids"'
+true_that "and named" grep -q "damaged" "$work/err"
+run "$phiplan" "$model" --ctx 64 --micro-batch 16
+expect "planning again repairs it" 0
+run "$phirun" "$model" --ids 1,2,3 -n 8 --ignore-eos --json
+equal "silently used again" "" "$(grep 'packed in memory' "$work/err")"
+run "$phirun" "$model" --ids 1,2,3 -n 8 --ignore-eos --exact --json
+expect "--exact runs on the packed layout" 0 '"ids"'
+
+plan=$(sqlite3 "$PHI_STORE" "select max(id) from plan")
+touch "$(dirname "$some")/stray"
+run "$phiplan" gc
+expect "gc removes what is superseded, and strays" 0
+equal "but nothing that the plan needs" "$files" "$(find "$XDG_CACHE_HOME/phi/artifacts" -type f | wc -l)"
+equal "and the current plan stays" "$plan" "$(sqlite3 "$PHI_STORE" "select group_concat(id) from plan")"
+run "$phiplan" rm "$plan"
+run "$phiplan" gc
+equal "without plans nothing is left" 0 "$(find "$XDG_CACHE_HOME/phi/artifacts" -type f | wc -l)"
+finish
