@@ -181,6 +181,10 @@ static bool bind(struct model_builder *builder, const char *name, struct shape s
                  struct error *err) {
     const struct model *model = builder->model;
     uint32_t index = find_tensor(builder, name);
+    if (index == MODEL_NO_TENSOR && builder->unusable_name[0])
+        return error_set(err, ERROR_FAILED, "'%s' has no usable tensor '%s': '%s' is stored as %s, which is not "
+                         "supported; take a checkpoint of F32, F16 or BF16, or a GGUF file", builder->path, name,
+                         builder->unusable_name, builder->unusable_type);
     if (index == MODEL_NO_TENSOR)
         return error_set(err, ERROR_FAILED, "'%s' has no tensor '%s' of float32, float16 or bfloat16%s, which the "
                          "architecture '%s' needs", builder->path, name,

@@ -16,6 +16,7 @@ struct model_builder {
     const struct tensor_names *names;   /* those of the container */
     bool is_gguf;
     const char *path;                   /* what sentences name: the config.json or the .gguf */
+    char unusable_name[128], unusable_type[16];   /* as in struct safetensors, of the first file */
     uint32_t tensor_capacity, file_capacity;
     uint32_t *by_name;                  /* indices of tensors, sorted by name, once bound */
 };

@@ -300,6 +300,10 @@ static bool add_safetensors(const struct config *config, const char *name, const
     bool ok = safetensors_open(&head, path, config->err);
     if (ok) {
         ok = model_add_file(config->builder, path, name, head.file_size, config->err);
+        if (!config->builder->unusable_name[0]) {
+            memcpy(config->builder->unusable_name, head.unusable_name, sizeof head.unusable_name);
+            memcpy(config->builder->unusable_type, head.unusable_type, sizeof head.unusable_type);
+        }
         for (uint32_t i = 0; ok && i < head.tensor_count; i++) {
             const struct safetensors_tensor *tensor = &head.tensors[i];
             const char *owner = json_string_value(json_object_get(wanted, tensor->name));

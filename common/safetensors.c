@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,9 +45,10 @@ static bool whole_number(const json_t *value, uint64_t *number) {
 }
 
 /* Check one entry of the header. Entries that we cannot use (other dtypes, more
- * than four dimensions) are range-checked all the same and leave *usable false. */
+ * than four dimensions) are range-checked all the same and leave *usable false;
+ * *has_other_type is for matrices whose dtype is the reason. */
 static bool read_entry(struct safetensors_tensor *tensor, const json_t *entry, uint64_t data_size,
-                       bool *usable, struct error *err) {
+                       bool *usable, bool *has_other_type, struct error *err) {
     const char *dtype_name = json_string_value(json_object_get(entry, "dtype"));
     const json_t *shape = json_object_get(entry, "shape");
     const json_t *offsets = json_object_get(entry, "data_offsets");
@@ -75,6 +77,7 @@ static bool read_entry(struct safetensors_tensor *tensor, const json_t *entry, u
         return error_set(err, ERROR_FAILED, "its shape does not make the %" PRIu64 " bytes that it has",
                          end - begin);
     *usable = dtype && dtype->type >= 0 && rank <= 4;
+    *has_other_type = rank > 1 && (!dtype || dtype->type < 0);
     if (*usable) {
         tensor->type = (enum tensor_type)dtype->type;
         tensor->rank = (uint32_t)rank;
@@ -95,9 +98,14 @@ static bool read_entries(struct safetensors *head, json_t *header, const char *p
         if (strcmp(name, "__metadata__") == 0)
             continue;
         struct safetensors_tensor tensor = { .shape = { 1, 1, 1, 1 } };
-        bool usable = false;
-        if (!read_entry(&tensor, entry, head->file_size - data_offset, &usable, err))
+        bool usable = false, has_other_type = false;
+        if (!read_entry(&tensor, entry, head->file_size - data_offset, &usable, &has_other_type, err))
             return error_prefix(err, "'%s' is damaged: tensor '%.200s'", path, name);
+        if (has_other_type && !head->unusable_name[0]) {
+            snprintf(head->unusable_name, sizeof head->unusable_name, "%s", name);
+            snprintf(head->unusable_type, sizeof head->unusable_type, "%s",
+                     json_string_value(json_object_get(entry, "dtype")));
+        }
         if (!usable)
             continue;
         tensor.offset += data_offset;

@@ -23,6 +23,8 @@ struct safetensors {
     uint64_t file_size;
     uint32_t tensor_count;
     struct safetensors_tensor *tensors;
+    /* The first matrix that is not listed for its type, "F8_E4M3" or the like; "" for none. */
+    char unusable_name[128], unusable_type[16];
 };
 
 bool safetensors_open(struct safetensors *head, const char *path, struct error *err);
