@@ -1,7 +1,7 @@
 /* attention: each query head over the keys of its own sequence.
  *
  *   qkv         [tokens][qkv_stride]                    float; the first heads * head_dim are q
- *   k, v        [page][kv_head][PAGE_TOKENS][head_dim]  half if KV_HALF, else float
+ *   k, v        [page][kv_head][PAGE_TOKENS] rows        see kernels/kv_cache.h
  *   positions, sequences  [tokens]                      int32
  *   page_table  [sequences][page_columns]               int32
  *   out         [tokens][heads * head_dim]              float
@@ -38,15 +38,13 @@ kernel void attention(struct attention_args args, global const float *restrict q
     if (head >= args.head_count || token >= args.token_count)
         return;
     int kv_head = head / (args.head_count / args.kv_head_count);
-    int chunks = dim / 16, tail = dim % 16;
-    float16 query[MOST_CHUNKS + 1], total[MOST_CHUNKS + 1];
+    int chunks = (dim + 15) / 16;
+    float16 query[MOST_CHUNKS], total[MOST_CHUNKS];
     qkv += (size_t)token * args.qkv_stride + head * dim;
-    for (int c = 0; c < chunks; c++)
-        query[c] = vload16(c, qkv);
-    if (tail)
-        query[chunks] = load_tail(qkv + chunks * 16, tail);
-    for (int c = 0; c <= chunks; c++)
+    for (int c = 0; c < chunks; c++) {
+        query[c] = c * 16 + 16 <= dim ? vload16(c, qkv) : load_tail(qkv + c * 16, dim - c * 16);
         total[c] = 0.0f;
+    }
 
     int position = positions[token];
     int start = args.window > 0 ? max(position - args.window + 1, 0) : 0;
@@ -55,17 +53,15 @@ kernel void attention(struct attention_args args, global const float *restrict q
     for (int page = start / PAGE_TOKENS; page <= position / PAGE_TOKENS; page++) {
         int begin = max(start - page * PAGE_TOKENS, 0);
         int end = min(position + 1 - page * PAGE_TOKENS, PAGE_TOKENS);
-        size_t at = ((size_t)page_table[page] * args.kv_head_count + kv_head) * PAGE_TOKENS * dim;
+        size_t at = ((size_t)page_table[page] * args.kv_head_count + kv_head) * PAGE_TOKENS * KV_ROW(dim);
         float scores[PAGE_TOKENS];
         for (int i = 0; i < PAGE_TOKENS; i++)
             scores[i] = -INFINITY;
         for (int i = begin; i < end; i++) {
-            global const kv_value *key = k + at + i * dim;
+            global const kv_value *key = k + at + i * KV_ROW(dim);
             float16 dot = 0.0f;
             for (int c = 0; c < chunks; c++)
-                dot = fma(query[c], kv_load_16(key + c * 16), dot);
-            if (tail)
-                dot = fma(query[chunks], kv_load_tail(key + chunks * 16, tail), dot);
+                dot = fma(query[c], kv_load_16(key, c, dim), dot);
             scores[i] = sum_16(dot) * args.scale;
         }
         float16 low = vload16(0, scores), high = vload16(1, scores);
@@ -80,23 +76,19 @@ kernel void attention(struct attention_args args, global const float *restrict q
         for (int c = 0; c < chunks; c++) {
             float16 sum = total[c] * rescale;
             for (int i = begin; i < end; i++)
-                sum = fma((float16)(scores[i]), kv_load_16(v + at + i * dim + c * 16), sum);
+                sum = fma((float16)(scores[i]), kv_load_16(v + at + i * KV_ROW(dim), c, dim), sum);
             total[c] = sum;
-        }
-        if (tail) {
-            float16 sum = total[chunks] * rescale;
-            for (int i = begin; i < end; i++)
-                sum = fma((float16)(scores[i]), kv_load_tail(v + at + i * dim + chunks * 16, tail), sum);
-            total[chunks] = sum;
         }
     }
     out += ((size_t)token * args.head_count + head) * dim;
-    for (int c = 0; c < chunks; c++)
-        vstore16(total[c] / weight, c, out);
-    if (tail) {
+    for (int c = 0; c < chunks; c++) {
         float last[16];
-        vstore16(total[chunks] / weight, 0, last);
-        for (int i = 0; i < tail; i++)
-            out[chunks * 16 + i] = last[i];
+        if (c * 16 + 16 <= dim) {
+            vstore16(total[c] / weight, c, out);
+            continue;
+        }
+        vstore16(total[c] / weight, 0, last);
+        for (int i = 0; c * 16 + i < dim; i++)
+            out[c * 16 + i] = last[i];
     }
 }

@@ -49,7 +49,10 @@ struct rope_kv_args {
     arg_float norm_epsilon;
 };
 
-/* attention.cl */
+/* Most queries of a work-item of attention_tile.cl. */
+#define ATTENTION_LANES 16
+
+/* attention.cl, attention_tile.cl */
 struct attention_args {
     arg_int token_count;
     arg_int head_count;
@@ -59,6 +62,7 @@ struct attention_args {
     arg_int page_columns;
     arg_int window;        /* keys a query sees, its own included; 0: all */
     arg_float scale;
+    arg_int heads_per_item, tokens_per_item;   /* of attention_tile.cl; set by op_attention() */
 };
 
 /* swiglu.cl: wide [tokens][2 * intermediate] (gate, then up) -> [tokens][intermediate] */

@@ -1,5 +1,13 @@
-/* kv_cache: how K and V are kept, for the kernels that write and read them. The
- * build says KV_HALF for half, nothing for float. */
+/* kv_cache: how K and V are kept, for the kernels that write and read them. A `row` is
+ * the vector of one token and KV head; the build says which form it has:
+ *   KV_HALF    [head_dim] half
+ *   KV_Q8      [blocks * 32] int8, then [blocks] half scales; blocks of 32, zeros after
+ *              head_dim: kv_vector_bytes() of common/unit_buffers.h
+ *   otherwise  [head_dim] float
+ * Rounding of KV_Q8: scale = half(max|x| / 127), value = round(x / scale) to even, within
+ * +-127; read as value * scale. A block that is not finite has a NaN for a scale.
+ *
+ * KV_F16C: half bits become floats by the machine instruction of x86, to the same values. */
 #ifndef KERNELS_KV_CACHE_H
 #define KERNELS_KV_CACHE_H
 
@@ -10,29 +18,80 @@
 
 #ifdef __OPENCL_VERSION__
 
+#if defined(KV_Q8)
+
+typedef char kv_value;
+#define KV_ROW(dim) (((dim) + 31) / 32 * 34)   /* kv_values of a row */
+
+/* Dimensions 16 c and on. */
+static inline float16 kv_load_16(global const kv_value *row, int c, int dim) {
+    global const ushort *scales = (global const ushort *)(row + (dim + 31) / 32 * 32);
+    float scale = half_to_float_2((int2)(scales[c / 2])).x;
+    return convert_float16(convert_int16(vload16(c, row))) * scale;
+}
+
+static inline int16 kv_round(float16 x, float scale) {
+    int16 value = as_int16(x / scale + ROUNDER) - ROUNDER_BITS;
+    return clamp(value, (int16)(-127), (int16)(127));
+}
+
+static inline void kv_store_row(global const float *x, int dim, global kv_value *row) {
+    int blocks = (dim + 31) / 32;
+    global ushort *scales = (global ushort *)(row + blocks * 32);
+    for (int block = 0; block < blocks; block++) {
+        int left = dim - block * 32;
+        float16 low = left >= 16 ? vload16(2 * block, x) : load_tail(x + 32 * block, left);
+        float16 high = left >= 32 ? vload16(2 * block + 1, x)
+                                  : load_tail(x + 32 * block + 16, left > 16 ? left - 16 : 0);
+        float16 magnitude = fmax(fabs(low), fabs(high));
+        float8 m8 = fmax(magnitude.lo, magnitude.hi);
+        float4 m4 = fmax(m8.lo, m8.hi);
+        float2 m2 = fmax(m4.lo, m4.hi);
+        /* x * 0 is 0 or NaN: fmax() above lost the NaNs. */
+        float exact = fmax(m2.x, m2.y) / 127.0f + sum_16(low * 0.0f + high * 0.0f);
+        ushort bits = float_to_half_16((float16)(exact)).s0;
+        float scale = half_to_float_2((int2)(bits)).x;
+        int16 q0 = 0, q1 = 0;
+        if (scale > 0.0f) {
+            q0 = kv_round(low, scale);
+            q1 = kv_round(high, scale);
+        }
+        vstore16(convert_char16(q0), 2 * block, row);
+        vstore16(convert_char16(q1), 2 * block + 1, row);
+        scales[block] = bits;
+    }
+}
+
+#else
+
+#define KV_ROW(dim) (dim)
+
 #ifdef KV_HALF
 typedef ushort kv_value;   /* half bits */
-static inline float16 kv_load_16(global const kv_value *p) {
-    return half_to_float_16(convert_int16(vload16(0, p)));
-}
-static inline void kv_store_16(float16 values, global kv_value *p) {
-    vstore16(float_to_half_16(values), 0, p);
-}
 #else
 typedef float kv_value;
-static inline float16 kv_load_16(global const kv_value *p) {
-    return vload16(0, p);
-}
-static inline void kv_store_16(float16 values, global kv_value *p) {
-    vstore16(values, 0, p);
-}
 #endif
 
-/* The first `count` < 16 values at p, then zeros: no byte past them is read. */
-static inline float16 kv_load_tail(global const kv_value *p, int count) {
+static inline float16 kv_load_whole(global const kv_value *p) {
+#if defined(KV_HALF) && defined(KV_F16C)
+    float8 low, high;
+    __asm__("vcvtph2ps %1, %0" : "=x"(low) : "m"(*(global const ushort8 *)p));
+    __asm__("vcvtph2ps %1, %0" : "=x"(high) : "m"(*(global const ushort8 *)(p + 8)));
+    return (float16)(low, high);
+#elif defined(KV_HALF)
+    return half_to_float_16(convert_int16(vload16(0, p)));
+#else
+    return vload16(0, p);
+#endif
+}
+
+/* Dimensions 16 c and on; zeros from `dim` on, and no byte past it is read. */
+static inline float16 kv_load_16(global const kv_value *row, int c, int dim) {
+    if (c * 16 + 16 <= dim)
+        return kv_load_whole(row + c * 16);
     kv_value values[16];
     for (int i = 0; i < 16; i++)
-        values[i] = i < count ? p[i] : 0;
+        values[i] = c * 16 + i < dim ? row[c * 16 + i] : 0;
 #ifdef KV_HALF
     return half_to_float_16(convert_int16(vload16(0, values)));
 #else
@@ -40,16 +99,27 @@ static inline float16 kv_load_tail(global const kv_value *p, int count) {
 #endif
 }
 
-static inline void kv_store_tail(float16 values, int count, global kv_value *p) {
+static inline void kv_store_row(global const float *x, int dim, global kv_value *row) {
+    int i = 0;
+    for (; i + 16 <= dim; i += 16)
+#ifdef KV_HALF
+        vstore16(float_to_half_16(vload16(0, x + i)), 0, row + i);
+#else
+        vstore16(vload16(0, x + i), 0, row + i);
+#endif
+    if (i == dim)
+        return;
     kv_value stored[16];
 #ifdef KV_HALF
-    vstore16(float_to_half_16(values), 0, stored);
+    vstore16(float_to_half_16(load_tail(x + i, dim - i)), 0, stored);
 #else
-    vstore16(values, 0, stored);
+    vstore16(load_tail(x + i, dim - i), 0, stored);
 #endif
-    for (int i = 0; i < count; i++)
-        p[i] = stored[i];
+    for (int j = 0; i + j < dim; j++)
+        row[i + j] = stored[j];
 }
+
+#endif
 
 #endif
 #endif

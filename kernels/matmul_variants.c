@@ -1,5 +1,7 @@
 #include "kernels/matmul_variants.h"
 
+#include "kernels/ops_internal.h"
+
 #include <string.h>
 
 #define TYPE_BIT(type) (1u << (type))
@@ -49,6 +51,10 @@ static bool has_avx2(cl_device_id id) {
 #define has_f16c has_avx2
 #define has_avx512_vnni has_avx2
 #endif
+
+bool ops_has_f16c(cl_device_id id) {
+    return has_f16c(id);
+}
 
 static const struct matmul_variant variants[] = {
     { .name = "f16c", .source = "kernels/matmul_float.cl", .defines = "HALVES_F16C", .numeric = NUMERIC_FLOAT,

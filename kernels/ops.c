@@ -16,6 +16,7 @@ static const struct {
     [KERNEL_QUANTISE]    = { "kernels/quantise.cl", "quantise" },
     [KERNEL_ROPE_KV]     = { "kernels/rope_kv.cl", "rope_kv" },
     [KERNEL_ATTENTION]   = { "kernels/attention.cl", "attention" },
+    [KERNEL_ATTENTION_TILE] = { "kernels/attention_tile.cl", "attention_tile" },
     [KERNEL_SWIGLU]      = { "kernels/swiglu.cl", "swiglu" },
     [KERNEL_SWIGLU_Q8]   = { "kernels/swiglu.cl", "swiglu_q8" },
 };
@@ -29,17 +30,28 @@ cl_kernel ops_kernel(cl_program program, const char *name, struct error *err) {
 }
 
 static bool build_fixed(struct ops *ops, struct error *err) {
-    const char *defines = ops->kv_type == KV_F16 ? "KV_HALF" : "";
+    static const char *const defines[][2] = {
+        [KV_F32] = { "", "" }, [KV_F16] = { "KV_HALF", "KV_HALF KV_F16C" }, [KV_Q8_0] = { "KV_Q8", "KV_Q8" },
+    };
+    bool has_f16c = ops_has_f16c(ops->id);
     cl_program program = NULL;
     const char *built = NULL;
     bool fine = true;
     for (int i = 0; fine && i < FIXED_KERNEL_COUNT; i++) {
+        if (i == (ops->is_cpu && !ops->plain_attention ? KERNEL_ATTENTION : KERNEL_ATTENTION_TILE))
+            continue;
         if (fixed_kernels[i].source != built) {
             if (program)
                 clReleaseProgram(program);
             built = fixed_kernels[i].source;
-            bool has_kv = i == KERNEL_ROPE_KV || i == KERNEL_ATTENTION;
-            program = kernel_program_build(ops->context, ops->id, built, has_kv ? defines : "", err);
+            bool has_kv = i == KERNEL_ROPE_KV || i == KERNEL_ATTENTION || i == KERNEL_ATTENTION_TILE;
+            program = kernel_program_build(ops->context, ops->id, built,
+                                           has_kv ? defines[ops->kv_type][has_f16c] : "",
+                                           has_kv && has_f16c ? NULL : err);
+            if (!program && has_kv && has_f16c) {   /* a compiler that refuses the instruction */
+                has_f16c = false;
+                program = kernel_program_build(ops->context, ops->id, built, defines[ops->kv_type][0], err);
+            }
         }
         fine = program && (ops->fixed[i] = ops_kernel(program, fixed_kernels[i].name, err));
     }
@@ -50,11 +62,6 @@ static bool build_fixed(struct ops *ops, struct error *err) {
 
 struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
                     const struct ops_options *options, struct error *err) {
-    if (options->kv_type != KV_F32 && options->kv_type != KV_F16) {
-        error_set(err, ERROR_FAILED, "no kernels for KV of type '%s'; use f16 or f32",
-                  kv_type_name(options->kv_type));
-        return NULL;
-    }
     struct ops *ops = calloc(1, sizeof *ops);
     if (!ops) {
         error_set(err, ERROR_FAILED, "cannot prepare the kernels: out of memory");
@@ -62,6 +69,7 @@ struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
     }
     ops_init(ops, context, id, queue);
     ops->kv_type = options->kv_type;
+    ops->plain_attention = options->plain_attention;
     bool fine = build_fixed(ops, err);
     for (int i = 0; fine && i < TENSOR_TYPE_COUNT; i++) {
         enum tensor_type weights = (enum tensor_type)i;
@@ -175,18 +183,38 @@ bool op_rope_kv(struct ops *ops, cl_mem qkv, cl_mem bias, cl_mem qk_norm, cl_mem
     return launch_fixed(ops, KERNEL_ROPE_KV, &launch, arguments, COUNT_OF(arguments), err);
 }
 
+/* Queries that share a work-item read the keys once; but there must be work for every core. */
+static void share_keys(const struct ops *ops, struct attention_args *args, struct launch *launch) {
+    arg_int group = args->head_count / args->kv_head_count;
+    args->heads_per_item = group < ATTENTION_LANES ? group : ATTENTION_LANES;
+    args->tokens_per_item = ATTENTION_LANES / args->heads_per_item;
+    for (;;) {
+        arg_int parts = (group + args->heads_per_item - 1) / args->heads_per_item;
+        arg_int tiles = (args->token_count + args->tokens_per_item - 1) / args->tokens_per_item;
+        *launch = (struct launch){ { (size_t)args->kv_head_count * (size_t)parts, (size_t)tiles }, 1, 1 };
+        if (args->tokens_per_item == 1 || launch->items[0] * launch->items[1] >= 4 * (size_t)ops->compute_units)
+            return;
+        args->tokens_per_item = (args->tokens_per_item + 1) / 2;
+    }
+}
+
 bool op_attention(struct ops *ops, cl_mem qkv, cl_mem k, cl_mem v, cl_mem positions,
                   cl_mem sequences, cl_mem page_table, cl_mem out,
                   const struct attention_args *args, struct error *err) {
     if (args->head_dim > 256 || args->kv_head_count < 1 || args->head_count % args->kv_head_count)
         return error_set(err, ERROR_FAILED, "the kernel 'attention' does not take %d heads of %d over %d "
                          "KV heads", (int)args->head_count, (int)args->head_dim, (int)args->kv_head_count);
+    struct attention_args shared = *args;
+    struct launch launch = { { (size_t)args->head_count, (size_t)args->token_count }, 1, 64 };
+    bool is_tiled = ops->fixed[KERNEL_ATTENTION_TILE] != NULL;
+    if (is_tiled)
+        share_keys(ops, &shared, &launch);
     const struct kernel_argument arguments[] = {
-        ARGUMENT(*args), ARGUMENT(qkv), ARGUMENT(k), ARGUMENT(v), ARGUMENT(positions),
+        ARGUMENT(shared), ARGUMENT(qkv), ARGUMENT(k), ARGUMENT(v), ARGUMENT(positions),
         ARGUMENT(sequences), ARGUMENT(page_table), ARGUMENT(out)
     };
-    const struct launch launch = { { (size_t)args->head_count, (size_t)args->token_count }, 1, 64 };
-    return launch_fixed(ops, KERNEL_ATTENTION, &launch, arguments, COUNT_OF(arguments), err);
+    return launch_fixed(ops, is_tiled ? KERNEL_ATTENTION_TILE : KERNEL_ATTENTION, &launch, arguments,
+                        COUNT_OF(arguments), err);
 }
 
 bool op_swiglu(struct ops *ops, cl_mem wide, cl_mem out, const struct swiglu_args *args,

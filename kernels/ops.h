@@ -33,6 +33,7 @@ struct ops_options {
     bool packed_types[TENSOR_TYPE_COUNT];   /* the same, for matrices in LAYOUT_R16 */
     enum numeric_class numeric;
     enum kv_type kv_type;
+    bool plain_attention;   /* kernels/attention.cl also on a CPU, whose own form is faster; for tests */
     /* Names from ops_variants(), borrowed during ops_new() only, taken as proven; NULL: the
      * first of ops_variants() that ops_new() proves right. */
     const char *variants[LAYOUT_COUNT][TENSOR_TYPE_COUNT];
@@ -95,7 +96,7 @@ bool op_matmul_q8(struct ops *ops, const struct device_matrix *matrix, const str
  * each q and k head where asked, rotate q and k by `rope` [tokens][rotary/2][2];
  * then write K and V of each token to its page:
  *   page = page_table[sequences[t]][positions[t] / KV_PAGE_TOKENS]
- *   k, v  [page][kv_head][KV_PAGE_TOKENS][head_dim]
+ *   k, v  [page][kv_head][KV_PAGE_TOKENS] vectors of kv_vector_bytes()
  * `bias` and `qk_norm` ([2][head_dim]: q, k) may be NULL where args say so. */
 bool op_rope_kv(struct ops *ops, cl_mem qkv, cl_mem bias, cl_mem qk_norm, cl_mem rope,
                 cl_mem positions, cl_mem sequences, cl_mem page_table, cl_mem k, cl_mem v,

@@ -7,7 +7,7 @@
 /* The kernels that are the same for every model. */
 enum fixed_kernel {
     KERNEL_RMS_NORM, KERNEL_RMS_NORM_Q8, KERNEL_QUANTISE, KERNEL_ROPE_KV, KERNEL_ATTENTION,
-    KERNEL_SWIGLU, KERNEL_SWIGLU_Q8, FIXED_KERNEL_COUNT
+    KERNEL_ATTENTION_TILE, KERNEL_SWIGLU, KERNEL_SWIGLU_Q8, FIXED_KERNEL_COUNT
 };
 
 /* A matrix product for one type of weights in one class. */
@@ -23,6 +23,7 @@ struct ops {
     bool is_cpu;
     uint32_t compute_units;
     enum kv_type kv_type;
+    bool plain_attention;
     cl_kernel fixed[FIXED_KERNEL_COUNT];                        /* owned */
     struct matmul_kernels matmul[2][LAYOUT_COUNT][TENSOR_TYPE_COUNT];   /* by numeric_class */
     cl_kernel embed[TENSOR_TYPE_COUNT];                         /* owned; NULL: not built yet */
@@ -47,6 +48,9 @@ struct launch {
  * guard themselves. Zero items are no work. */
 bool ops_launch(struct ops *ops, cl_kernel kernel, const char *name, const struct launch *launch,
                 const struct kernel_argument *arguments, size_t argument_count, struct error *err);
+
+/* PoCL on x86 whose CPU has the instruction that makes floats of halves. */
+bool ops_has_f16c(cl_device_id id);
 
 cl_kernel ops_kernel(cl_program program, const char *name, struct error *err);   /* NULL on failure */
 

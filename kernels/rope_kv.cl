@@ -6,7 +6,7 @@
  *   rope        [tokens][rotary_dim / 2][2]                float: cos, sin
  *   positions, sequences  [tokens]                         int32
  *   page_table  [sequences][page_columns]                  int32
- *   k, v        [page][kv_head][PAGE_TOKENS][head_dim]     half if KV_HALF, else float
+ *   k, v        [page][kv_head][PAGE_TOKENS] rows           see kernels/kv_cache.h
  *
  * In order: x + bias; RMS norm of a q or k head as in kernels/rms_norm.cl; then
  * dimensions i and i + rotary_dim / 2 of a q or k head, a and b, become
@@ -55,11 +55,6 @@ kernel void rope_kv(struct rope_kv_args args, global float *restrict qkv,
     int kv_head = head - args.head_count - (is_value ? args.kv_head_count : 0);
     int position = positions[token];
     int page = page_table[(size_t)sequences[token] * args.page_columns + position / PAGE_TOKENS];
-    global kv_value *target = (is_value ? v : k) +
-        (((size_t)page * args.kv_head_count + kv_head) * PAGE_TOKENS + position % PAGE_TOKENS) * dim;
-    int i = 0;
-    for (; i + 16 <= dim; i += 16)
-        kv_store_16(vload16(0, x + i), target + i);
-    if (i < dim)
-        kv_store_tail(load_tail(x + i, dim - i), dim - i, target + i);
+    size_t row = ((size_t)page * args.kv_head_count + kv_head) * PAGE_TOKENS + position % PAGE_TOKENS;
+    kv_store_row(x, dim, (is_value ? v : k) + row * KV_ROW(dim));
 }

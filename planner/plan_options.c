@@ -33,7 +33,7 @@ const char plan_options_help[] =
     "  --ctx N             tokens of context (the model's, at most 4096)\n"
     "  --prompt N          prompt of the workload to be fast at (512)\n"
     "  --new N             new tokens of that workload (256)\n"
-    "  --kv TYPE           keys and values: f32 or f16 (f16)\n"
+    "  --kv TYPE           keys and values: f32, f16 or q8_0 (f16)\n"
     "  --weights keep      the values of the file (keep)\n"
     "  --rope auto|short|long   LongRoPE factors (auto: by length)\n"
     "  --micro-batch N     most tokens in one pass (256)\n"
@@ -156,8 +156,7 @@ static const char *const policies[] = {
     "fastest", "fill", "hf-sequential", "hf-balanced", "hf-balanced-low-0", "hf-auto", NULL
 };
 static const char *const later_policies[] = { "balanced", NULL };
-static const char *const kv_types[] = { "f16", "f32", NULL };
-static const char *const later_kv_types[] = { "q8_0", NULL };
+static const char *const kv_types[] = { "f16", "f32", "q8_0", NULL };
 static const char *const weights[] = { "keep", NULL };
 static const char *const later_weights[] = { "f16", "q8_0", "q4_0", "auto", NULL };
 static const char *const ropes[] = { "auto", "short", "long", NULL };
@@ -195,7 +194,7 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_MICRO_BATCH: return parse_count("micro-batch", value, &request->micro_batch, err);
     case OPTION_KV:
         options->kv_given = true;
-        return parse_word("kv", word, sizeof word, value, kv_types, later_kv_types, err) &&
+        return parse_word("kv", word, sizeof word, value, kv_types, NULL, err) &&
                kv_type_from_name(word, &request->kv_type);
     case OPTION_WEIGHTS:
         return parse_word("weights", request->weights, sizeof request->weights, value, weights, later_weights, err);

@@ -243,8 +243,8 @@ static bool make_attention(struct attention *a, uint32_t tokens, struct error *e
     for (int32_t p = 0; p < MOST_PAGES; p++)
         pages[p] = p;
     uint64_t heads = request->head_count, kv_heads = request->kv_head_count, dim = request->head_dim;
-    uint64_t value = request->kv_type == KV_F32 ? 4 : 2;
-    uint64_t pool = MOST_PAGES * kv_heads * KV_PAGE_TOKENS * dim * value;
+    const struct model model = { .head_dim = request->head_dim };
+    uint64_t pool = MOST_PAGES * kv_heads * KV_PAGE_TOKENS * kv_vector_bytes(&model, request->kv_type);
     a->args = (struct attention_args) {
         .head_count = (arg_int)heads, .kv_head_count = (arg_int)kv_heads, .head_dim = (arg_int)dim,
         .qkv_stride = (arg_int)((heads + 2 * kv_heads) * dim), .page_columns = MOST_PAGES, .scale = 0.1f,
@@ -270,8 +270,9 @@ static bool make_attention(struct attention *a, uint32_t tokens, struct error *e
 
 static bool time_attention(struct attention *a, uint32_t most_tokens, struct error *err) {
     const struct probe_request *request = a->bench->request;
-    double seconds, key_bytes = 2.0 * request->kv_head_count * request->head_dim *
-                                    (request->kv_type == KV_F32 ? 4 : 2);
+    const struct model model = { .head_dim = request->head_dim };
+    double seconds, key_bytes = 2.0 * request->kv_head_count *
+                                (double)kv_vector_bytes(&model, request->kv_type);
     uint32_t pages = 2, made = 0;
     while (made < MOST_PAIRS && a->v[made])
         made++;

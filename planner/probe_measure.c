@@ -196,9 +196,8 @@ static void measure_memory(const struct probe_bench *bench) {
 bool probe_measure(const struct probe_bench *bench, struct error *err) {
     const struct probe_request *request = bench->request;
     /* Kernels of the weight types are built when they are first measured, so that each
-     * is a step of its own. Attention over 8-bit keys is measured as over half ones. */
-    struct ops_options options = { .numeric = request->numeric,
-                                   .kv_type = request->kv_type == KV_F32 ? KV_F32 : KV_F16 };
+     * is a step of its own. */
+    struct ops_options options = { .numeric = request->numeric, .kv_type = request->kv_type };
     bench->step(bench, "building kernels");
     struct ops *ops = ops_new(bench->context, bench->id, bench->queue, &options, err);
     if (!ops)

@@ -170,22 +170,63 @@ void reference_matmul_q8(enum tensor_type type, const void *weights, const struc
         }
 }
 
-static float kv_get(const void *values, size_t at, enum kv_type type) {
-    return type == KV_F16 ? half_to_float(((const uint16_t *)values)[at]) : ((const float *)values)[at];
+/* A vector's values, then (q8_0) its scales: kernels/kv_cache.h. */
+static size_t kv_row_bytes(int dim, enum kv_type type) {
+    size_t blocks = ((size_t)dim + 31) / 32;
+    return type == KV_Q8_0 ? blocks * 34 : (size_t)dim * (type == KV_F16 ? 2 : 4);
 }
 
-static void kv_set(void *values, size_t at, enum kv_type type, float value) {
-    if (type == KV_F16)
-        ((uint16_t *)values)[at] = float_to_half(value);
-    else
-        ((float *)values)[at] = value;
+void reference_kv_read(const void *values, size_t row, int dim, enum kv_type type, float *out) {
+    const char *at = (const char *)values + row * kv_row_bytes(dim, type);
+    for (int d = 0; d < dim; d++) {
+        uint16_t half;
+        switch (type) {
+        case KV_F32: memcpy(&out[d], at + 4 * d, 4); break;
+        case KV_F16: memcpy(&half, at + 2 * d, 2); out[d] = half_to_float(half); break;
+        case KV_Q8_0:
+            memcpy(&half, at + (dim + 31) / 32 * 32 + d / 32 * 2, 2);
+            out[d] = (float)(int8_t)at[d] * half_to_float(half);
+            break;
+        }
+    }
 }
 
-/* Where the vector of (position, KV head) begins. */
-static size_t kv_at(const int32_t *pages, int position, int kv_heads, int kv_head, int dim) {
+static void kv_write_q8(char *at, int dim, const float *x) {
+    int blocks = (dim + 31) / 32;
+    for (int block = 0; block < blocks; block++) {
+        float largest = 0.0f;
+        bool is_finite = true;
+        for (int d = block * 32; d < dim && d < block * 32 + 32; d++) {
+            largest = fmaxf(largest, fabsf(x[d]));
+            is_finite = is_finite && isfinite(x[d]);
+        }
+        uint16_t half = float_to_half(is_finite ? largest / 127.0f : NAN);
+        float scale = half_to_float(half);
+        memcpy(at + blocks * 32 + block * 2, &half, 2);
+        for (int d = block * 32; d < block * 32 + 32; d++) {
+            float value = d < dim && scale > 0.0f ? rintf(x[d] / scale) : 0.0f;
+            at[d] = (char)(int8_t)fminf(fmaxf(value, -127.0f), 127.0f);
+        }
+    }
+}
+
+static void kv_write(void *values, size_t row, int dim, enum kv_type type, const float *x) {
+    char *at = (char *)values + row * kv_row_bytes(dim, type);
+    for (int d = 0; d < dim && type != KV_Q8_0; d++) {
+        uint16_t half = float_to_half(x[d]);
+        if (type == KV_F16)
+            memcpy(at + 2 * d, &half, 2);
+        else
+            memcpy(at + 4 * d, &x[d], 4);
+    }
+    if (type == KV_Q8_0)
+        kv_write_q8(at, dim, x);
+}
+
+/* Which vector is that of (position, KV head). */
+static size_t kv_row(const int32_t *pages, int position, int kv_heads, int kv_head) {
     size_t page = (size_t)pages[position / (int)KV_PAGE_TOKENS];
-    return ((page * (size_t)kv_heads + (size_t)kv_head) * KV_PAGE_TOKENS +
-            (size_t)position % KV_PAGE_TOKENS) * (size_t)dim;
+    return (page * (size_t)kv_heads + (size_t)kv_head) * KV_PAGE_TOKENS + (size_t)position % KV_PAGE_TOKENS;
 }
 
 void reference_rope_kv(float *qkv, const float *bias, const float *qk_norm, const float *rope,
@@ -213,9 +254,8 @@ void reference_rope_kv(float *qkv, const float *bias, const float *qk_norm, cons
             if (is_query)
                 continue;
             const int32_t *pages = page_table + (size_t)sequences[t] * args->page_columns;
-            size_t at = kv_at(pages, positions[t], kv_heads, (slot - q_heads) % kv_heads, dim);
-            for (int i = 0; i < dim; i++)
-                kv_set(is_value ? v : k, at + i, kv_type, x[i]);
+            kv_write(is_value ? v : k, kv_row(pages, positions[t], kv_heads, (slot - q_heads) % kv_heads), dim,
+                     kv_type, x);
         }
 }
 
@@ -233,9 +273,7 @@ static void attend(const float *query, const void *k, const void *v, const int32
             scores[i] = -INFINITY;
             if (begin + i < start || begin + i > position)
                 continue;
-            size_t at = kv_at(pages, begin + i, args->kv_head_count, kv_head, dim);
-            for (int d = 0; d < dim; d++)
-                key[d] = kv_get(k, at + d, kv_type);
+            reference_kv_read(k, kv_row(pages, begin + i, args->kv_head_count, kv_head), dim, kv_type, key);
             scores[i] = dot_16(query, key, dim) * args->scale;
             largest = fmaxf(largest, scores[i]);
         }
@@ -245,12 +283,15 @@ static void attend(const float *query, const void *k, const void *v, const int32
         for (int i = 0; i < 16; i++)
             sums[i] = scores[i] + scores[i + 16];
         weight = weight * rescale + sum_tree(sums);
-        for (int d = 0; d < dim; d++) {
+        for (int d = 0; d < dim; d++)
             total[d] *= rescale;
-            for (int i = 0; i < page_tokens; i++)
-                if (begin + i >= start && begin + i <= position)
-                    total[d] = fmaf(scores[i], kv_get(v, kv_at(pages, begin + i, args->kv_head_count,
-                                                               kv_head, dim) + d, kv_type), total[d]);
+        for (int i = 0; i < page_tokens; i++) {
+            float value[256];
+            if (begin + i < start || begin + i > position)
+                continue;
+            reference_kv_read(v, kv_row(pages, begin + i, args->kv_head_count, kv_head), dim, kv_type, value);
+            for (int d = 0; d < dim; d++)
+                total[d] = fmaf(scores[i], value[d], total[d]);
         }
     }
     for (int d = 0; d < dim; d++)

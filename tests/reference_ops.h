@@ -28,6 +28,9 @@ void reference_matmul_q8(enum tensor_type type, const void *weights, const struc
 void reference_rope_kv(float *qkv, const float *bias, const float *qk_norm, const float *rope,
                        const int32_t *positions, const int32_t *sequences, const int32_t *page_table,
                        void *k, void *v, enum kv_type kv_type, const struct rope_kv_args *args);
+/* The values of vector number `row` of K or V. */
+void reference_kv_read(const void *values, size_t row, int dim, enum kv_type type, float *out);
+
 void reference_attention(const float *qkv, const void *k, const void *v, const int32_t *positions,
                          const int32_t *sequences, const int32_t *page_table, float *out,
                          enum kv_type kv_type, const struct attention_args *args);

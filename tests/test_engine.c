@@ -128,6 +128,25 @@ static void micro_batches_of_any_size_give_the_same_bits(void **state) {
     free(expected);
 }
 
+/* 8-bit KV, split, by micro-batches, token by token; also with a sliding window. */
+static void kv_in_8_bits_gives_the_same_bits_however_it_is_run(void **state) {
+    (void)state;
+    static const char *const names[] = { "models/phi3-tiny", "models/phi3-tiny-swa" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *path = support_devices() ? test_data(names[i]) : NULL;
+        if (!path)
+            SKIP_BECAUSE("no PoCL device, or no %s", names[i]);
+        if (support_devices()->count < 2)
+            SKIP_BECAUSE(NO_SECOND);
+        struct rig_options one = { .kv_type = KV_Q8_0, .logit_rows = TOKENS };
+        struct rig_options two = { .kv_type = KV_Q8_0, .micro_batch = 7, .split = 3, .logit_rows = 2 };
+        float *expected = run_with(path, &one, TOKENS, false);
+        assert_same_logits(run_with(path, &two, TOKENS, false), expected, vocab_of(path), "micro-batches of 7, split");
+        assert_same_logits(run_with(path, &one, 1, false), expected, vocab_of(path), "one token a pass");
+        free(expected);
+    }
+}
+
 static void a_matrix_in_several_buffers_gives_the_same_bits(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -453,6 +472,7 @@ int main(void) {
         cmocka_unit_test(a_split_anywhere_gives_the_same_bits),
         cmocka_unit_test(quantised_models_split_to_the_same_bits_too),
         cmocka_unit_test(micro_batches_of_any_size_give_the_same_bits),
+        cmocka_unit_test(kv_in_8_bits_gives_the_same_bits_however_it_is_run),
         cmocka_unit_test(a_matrix_in_several_buffers_gives_the_same_bits),
         cmocka_unit_test(sequences_in_one_batch_do_not_see_each_other),
         cmocka_unit_test(a_batch_that_makes_no_sense_changes_nothing),

@@ -142,7 +142,8 @@ static double log_probability(const float *logits, uint32_t vocab, int32_t id) {
     return logits[id] - most - log(sum);
 }
 
-static void check_perplexity(struct bench *bench, double tolerance) {
+/* Of the goldens' text. */
+static double sum_log_probabilities(struct bench *bench) {
     const json_t *text = golden_get(bench->golden.root, "perplexity");
     size_t count, checked;
     run_prompt(bench, golden_get(text, "ids"), &count);
@@ -151,6 +152,12 @@ static void check_perplexity(struct bench *bench, double tolerance) {
     for (size_t i = 0; i + 1 < count; i++)
         sum += log_probability(bench->logits + i * bench->vocab, bench->vocab, ids[i + 1]);
     free(ids);
+    return sum;
+}
+
+static void check_perplexity(struct bench *bench, double tolerance) {
+    const json_t *text = golden_get(bench->golden.root, "perplexity");
+    double sum = sum_log_probabilities(bench);
     double expected = json_number_value(golden_get(text, "sum_logprob"));
     if (!(fabs(sum - expected) <= tolerance))
         fail_msg("sum of log-probabilities: %.5f for %.5f", sum, expected);
@@ -309,6 +316,31 @@ static void the_residual_after_each_block_equals_transformers(void **state) {
     end(&bench);
 }
 
+/* Perplexity of the text within 1 % of that with half keys. */
+static void kv_in_8_bits_keeps_the_perplexity(void **state) {
+    (void)state;
+    static const char *const names[] = { "phi3-tiny", "phi3-tiny-longrope", "phi3-tiny-swa", "llama-tiny" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char model[64], goldens[64];
+        double sums[2];
+        size_t count = 0;
+        snprintf(model, sizeof model, "models/%s", names[i]);
+        snprintf(goldens, sizeof goldens, "goldens/logits/%s.json", names[i]);
+        for (int q8 = 0; q8 < 2; q8++) {
+            struct bench bench;
+            struct rig_options options = { .kv_type = q8 ? KV_Q8_0 : KV_F16, .logit_rows = 256 };
+            if (!begin(&bench, model, NULL, goldens, &options))
+                SKIP_BECAUSE("no PoCL device, or no %s", model);
+            sums[q8] = sum_log_probabilities(&bench);
+            count = json_array_size(golden_get(golden_get(bench.golden.root, "perplexity"), "ids"));
+            end(&bench);
+        }
+        double ratio = exp((sums[0] - sums[1]) / (double)(count - 1));
+        print_message("# %s: q8_0 KV, perplexity times %.5f\n", names[i], ratio);
+        assert_true(sums[0] != sums[1] && ratio > 0.99 && ratio < 1.01);
+    }
+}
+
 static void half_precision_kv_stays_within_its_tolerance(void **state) {
     (void)state;
     static const char *const names[] = { "phi3-tiny", "phi3-tiny-longrope", "phi3-tiny-swa", "llama-tiny" };
@@ -402,6 +434,7 @@ int main(void) {
         cmocka_unit_test(a_made_up_architecture_needs_a_table_entry_only),
         cmocka_unit_test(the_residual_after_each_block_equals_transformers),
         cmocka_unit_test(half_precision_kv_stays_within_its_tolerance),
+        cmocka_unit_test(kv_in_8_bits_keeps_the_perplexity),
         cmocka_unit_test(exact_q8_0_equals_dequantised_float),
         cmocka_unit_test(exact_q4_0_equals_dequantised_float),
         cmocka_unit_test(exact_q4_1_equals_dequantised_float),

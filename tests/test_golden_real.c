@@ -191,12 +191,33 @@ static void int8_activations_stay_within_their_tolerance(void **state) {
     end(&bench);
 }
 
+/* Perplexity of the paragraph within 1 % of that with half keys. */
+static void keys_in_8_bits_keep_the_perplexity(void **state) {
+    (void)state;
+    double sums[2];
+    static const enum kv_type types[] = { KV_F16, KV_Q8_0 };
+    size_t count;
+    for (int i = 0; i < 2; i++) {
+        struct bench bench;
+        struct rig_options options = { .kv_type = types[i], .context = 384, .logit_rows = 64 };
+        if (!begin(&bench, GGUF, &options))
+            SKIP_BECAUSE(NO_MODEL);
+        free(golden_ids(golden_get(golden_get(bench.golden.root, "perplexity"), "ids"), &count));
+        sums[i] = text_log_probability(&bench);
+        end(&bench);
+    }
+    double ratio = exp((sums[0] - sums[1]) / (double)(count - 1));
+    print_message("# q8_0 KV: perplexity times %.5f over %zu tokens\n", ratio, count - 1);
+    assert_true(sums[0] != sums[1] && ratio < 1.01 && ratio > 0.99);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float_answers_equal_transformers),
         cmocka_unit_test(float_log_probabilities_equal_transformers),
         cmocka_unit_test(the_gguf_it_came_from_answers_alike),
         cmocka_unit_test(int8_activations_stay_within_their_tolerance),
+        cmocka_unit_test(keys_in_8_bits_keep_the_perplexity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

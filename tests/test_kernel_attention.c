@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Two sequences whose tokens arrive in turns of `batch`, with pages handed out in
- * no order. All lengths in tokens. */
+/* Two sequences whose tokens arrive by `batch`, in turns or one sequence after the other,
+ * with pages handed out in no order. All lengths in tokens. */
 struct scene {
     uint32_t heads, kv_heads, dim, rotary;
     uint32_t length, batch, window;
     enum kv_type kv_type;
-    bool has_bias, has_norm;
+    bool has_bias, has_norm, in_a_row;
 };
 
 enum { SEQUENCES = 2, MOST_PAGES = 8, PAGES = SEQUENCES * MOST_PAGES };
@@ -51,8 +51,8 @@ static struct attention_args attention_args(const struct scene *scene, uint32_t 
 /* Garbage that no result may depend on: NaN in every value not yet written. */
 static struct cache cache_new(const struct scene *scene) {
     struct cache cache;
-    cache.bytes = (size_t)PAGES * scene->kv_heads * KV_PAGE_TOKENS * scene->dim *
-                  (scene->kv_type == KV_F16 ? 2 : 4);
+    const struct model model = { .head_dim = scene->dim };
+    cache.bytes = (size_t)(PAGES * scene->kv_heads * KV_PAGE_TOKENS * kv_vector_bytes(&model, scene->kv_type));
     cache.k = test_alloc(cache.bytes);
     cache.v = test_alloc(cache.bytes);
     memset(cache.k, 0xff, cache.bytes);
@@ -65,7 +65,7 @@ static void cache_free(struct cache *cache) {
     free(cache->v);
 }
 
-/* The inputs of the whole scene: token i is position i / 2 of sequence i % 2. */
+/* The inputs of the whole scene: token i is position i / 2 of sequence i % 2, or in a row. */
 struct inputs {
     float *qkv, *bias, *norm, *rope;
     int32_t *positions, *sequences;
@@ -84,8 +84,8 @@ static struct inputs inputs_new(const struct scene *scene) {
         .tokens = tokens,
     };
     for (uint32_t t = 0; t < tokens; t++) {
-        in.positions[t] = (int32_t)(t / SEQUENCES);
-        in.sequences[t] = (int32_t)(t % SEQUENCES);
+        in.positions[t] = (int32_t)(scene->in_a_row ? t % scene->length : t / SEQUENCES);
+        in.sequences[t] = (int32_t)(scene->in_a_row ? t / scene->length : t % SEQUENCES);
         for (uint32_t i = 0; i < pairs; i++) {
             float angle = (float)in.positions[t] * powf(10000.0f, -(float)i / (float)pairs);
             in.rope[2 * (t * pairs + i)] = cosf(angle);
@@ -145,18 +145,17 @@ static void assert_textbook(const struct kernel_device *device, const struct sce
         uint32_t kv_head = head / (scene->heads / scene->kv_heads);
         double scores[MOST_PAGES * KV_PAGE_TOKENS], sum = 0.0, total[256] = { 0 };
         for (int p = start; p <= position; p++) {
-            size_t at = (((size_t)pages[p / 32] * scene->kv_heads + kv_head) * 32 + (size_t)p % 32) * scene->dim;
+            size_t row = ((size_t)pages[p / 32] * scene->kv_heads + kv_head) * 32 + (size_t)p % 32;
+            float key[256], value[256];
+            reference_kv_read(cache->k, row, (int)scene->dim, scene->kv_type, key);
+            reference_kv_read(cache->v, row, (int)scene->dim, scene->kv_type, value);
             scores[p] = 0.0;
-            for (uint32_t d = 0; d < scene->dim; d++) {
-                double key = scene->kv_type == KV_F16 ? half_to_float(((uint16_t *)cache->k)[at + d])
-                                                      : ((float *)cache->k)[at + d];
-                scores[p] += key * qkv[token * slots_of(scene) * scene->dim + head * scene->dim + d];
-            }
+            for (uint32_t d = 0; d < scene->dim; d++)
+                scores[p] += (double)key[d] * qkv[token * slots_of(scene) * scene->dim + head * scene->dim + d];
             scores[p] = exp(scores[p] / sqrt((double)scene->dim));
             sum += scores[p];
             for (uint32_t d = 0; d < scene->dim; d++)
-                total[d] += scores[p] * (scene->kv_type == KV_F16 ? half_to_float(((uint16_t *)cache->v)[at + d])
-                                                                  : ((float *)cache->v)[at + d]);
+                total[d] += scores[p] * value[d];
         }
         for (uint32_t d = 0; d < scene->dim; d++) {
             double got = out[(token * scene->heads + head) * scene->dim + d], want = total[d] / sum;
@@ -213,34 +212,43 @@ static void check_scene(const struct kernel_device *device, struct ops *ops, con
     free(out);
 }
 
-static void check_scenes(const struct scene *scenes, size_t count, enum kv_type kv_type) {
-    for (EACH_KERNEL_DEVICE(device)) {
-        struct ops *ops = kernel_ops(device, TENSOR_TYPE_COUNT, NUMERIC_FLOAT, kv_type);
-        for (size_t i = 0; i < count; i++) {
-            struct scene scene = scenes[i];
-            scene.kv_type = kv_type;
-            if (device->is_simulator && scene.length > 34)
-                scene.length = 34;
-            if (!device->is_simulator || scene.heads * scene.dim <= 128)
-                check_scene(device, ops, &scene);
-        }
-        ops_free(ops);
+static void check_scenes_on(const struct kernel_device *device, const struct scene *scenes, size_t count,
+                            enum kv_type kv_type, bool plain) {
+    const struct ops_options options = { .kv_type = kv_type, .plain_attention = plain };
+    struct error err = { 0 };
+    struct ops *ops = ops_new(device->context, device->id, device->queue, &options, &err);
+    ASSERT_OK(ops, err);
+    for (size_t i = 0; i < count; i++) {
+        struct scene scene = scenes[i];
+        scene.kv_type = kv_type;
+        if (device->is_simulator && scene.length > 34)
+            scene.length = 34;
+        if (!device->is_simulator || scene.heads * scene.dim <= 128)
+            check_scene(device, ops, &scene);
     }
+    ops_free(ops);
+}
+
+/* With both kernels where the device has its own. */
+static void check_scenes(const struct scene *scenes, size_t count, enum kv_type kv_type) {
+    for (EACH_KERNEL_DEVICE(device))
+        for (int plain = 0; plain < 2; plain++)
+            check_scenes_on(device, scenes, count, kv_type, plain);
 }
 
 #define COUNT(array) (sizeof (array) / sizeof *(array))
 
 static const struct scene sizes[] = {
-    { 1, 1, 32, 32, 5, 64, 0, 0, false, false },
-    { 2, 1, 16, 16, 70, 140, 0, 0, false, false },
-    { 4, 2, 48, 48, 33, 66, 0, 0, false, false },
-    { 6, 2, 64, 48, 34, 68, 0, 0, false, false },
-    { 2, 2, 96, 96, 65, 130, 0, 0, false, false },
-    { 4, 1, 128, 128, 40, 80, 0, 0, false, false },
-    { 1, 1, 256, 256, 33, 66, 0, 0, false, false },
-    { 3, 3, 10, 10, 40, 80, 0, 0, false, false },      /* a tail of 10 dimensions */
-    { 2, 1, 80, 0, 40, 80, 0, 0, false, false },       /* nothing is rotated */
-    { 2, 1, 250, 24, 35, 70, 0, 0, true, true },
+    { 1, 1, 32, 32, 5, 64, 0, 0, false, false, false },
+    { 2, 1, 16, 16, 70, 140, 0, 0, false, false, false },
+    { 4, 2, 48, 48, 33, 66, 0, 0, false, false, false },
+    { 6, 2, 64, 48, 34, 68, 0, 0, false, false, false },
+    { 2, 2, 96, 96, 65, 130, 0, 0, false, false, false },
+    { 4, 1, 128, 128, 40, 80, 0, 0, false, false, false },
+    { 1, 1, 256, 256, 33, 66, 0, 0, false, false, false },
+    { 3, 3, 10, 10, 40, 80, 0, 0, false, false, false },      /* a tail of 10 dimensions */
+    { 2, 1, 80, 0, 40, 80, 0, 0, false, false, false },       /* nothing is rotated */
+    { 2, 1, 250, 24, 35, 70, 0, 0, true, true, false },
 };
 
 static void heads_of_every_size_equal_the_reference(void **state) {
@@ -253,32 +261,48 @@ static void keys_kept_as_half_equal_the_reference(void **state) {
     check_scenes(sizes, COUNT(sizes), KV_F16);
 }
 
+static void keys_kept_in_8_bits_equal_the_reference(void **state) {
+    (void)state;
+    check_scenes(sizes, COUNT(sizes), KV_Q8_0);
+}
+
 /* Each width equals the reference, so all widths are equal; 2 * 150 tokens cross four
  * page boundaries. */
 static void any_width_of_batch_gives_the_same_bits(void **state) {
     (void)state;
     static const uint32_t widths[] = { 1, 2, 7, 8, 9, 33, 64, 300 };
-    struct scene scenes[COUNT(widths)];
-    for (size_t i = 0; i < COUNT(widths); i++)
-        scenes[i] = (struct scene) { 4, 2, 32, 24, 150, widths[i], 0, 0, true, true };
+    struct scene scenes[COUNT(widths) * 2];
+    for (size_t i = 0; i < COUNT(scenes); i++)
+        scenes[i] = (struct scene) { 4, 2, 32, 24, 150, widths[i / 2], 0, 0, true, true, i % 2 };
+    check_scenes(scenes, COUNT(scenes), KV_F16);
+    check_scenes(scenes, COUNT(scenes), KV_Q8_0);
+}
+
+/* More query heads a KV head than a work-item takes, and a number that does not divide. */
+static void many_heads_share_their_keys(void **state) {
+    (void)state;
+    static const struct scene scenes[] = {
+        { 17, 1, 32, 32, 40, 80, 0, 0, false, false, true }, { 40, 2, 16, 16, 40, 30, 0, 0, false, false, true },
+        { 9, 3, 64, 64, 70, 33, 0, 0, false, false, true }, { 5, 1, 96, 96, 70, 140, 20, 0, false, false, true },
+    };
     check_scenes(scenes, COUNT(scenes), KV_F16);
 }
 
 static void a_window_ends_where_it_should(void **state) {
     (void)state;
     static const uint32_t windows[] = { 1, 2, 16, 31, 32, 33, 64, 100 };
-    struct scene scenes[COUNT(windows) * 2];
+    struct scene scenes[COUNT(windows) * 3];
     for (size_t i = 0; i < COUNT(scenes); i++)
-        scenes[i] = (struct scene) { 2, 1, 32, 32, 101, i % 2 ? 1 : 50, windows[i / 2], 0, false, false };
+        scenes[i] = (struct scene) { 2, 1, 32, 32, 101, i % 3 ? 50 : 1, windows[i / 3], 0, false, false, i % 3 == 2 };
     check_scenes(scenes, COUNT(scenes), KV_F32);
 }
 
 static void bias_and_norm_are_applied_where_asked(void **state) {
     (void)state;
     static const struct scene scenes[] = {
-        { 2, 1, 48, 48, 9, 18, 0, 0, true, false },
-        { 2, 1, 48, 48, 9, 18, 0, 0, false, true },
-        { 2, 1, 48, 36, 9, 18, 0, 0, true, true },
+        { 2, 1, 48, 48, 9, 18, 0, 0, true, false, false },
+        { 2, 1, 48, 48, 9, 18, 0, 0, false, true, false },
+        { 2, 1, 48, 36, 9, 18, 0, 0, true, true, false },
     };
     check_scenes(scenes, COUNT(scenes), KV_F32);
 }
@@ -293,9 +317,6 @@ static void an_impossible_shape_is_refused(void **state) {
         assert_false(op_attention(ops, NULL, NULL, NULL, NULL, NULL, NULL, NULL, &wide, &err));
         assert_false(op_attention(ops, NULL, NULL, NULL, NULL, NULL, NULL, NULL, &uneven, &err));
         ops_free(ops);
-        const struct ops_options options = { .kv_type = KV_Q8_0 };
-        assert_null(ops_new(device->context, device->id, device->queue, &options, &err));
-        assert_string_equal(err.text, "no kernels for KV of type 'q8_0'; use f16 or f32");
     }
 }
 
@@ -303,7 +324,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(heads_of_every_size_equal_the_reference),
         cmocka_unit_test(keys_kept_as_half_equal_the_reference),
+        cmocka_unit_test(keys_kept_in_8_bits_equal_the_reference),
         cmocka_unit_test(any_width_of_batch_gives_the_same_bits),
+        cmocka_unit_test(many_heads_share_their_keys),
         cmocka_unit_test(a_window_ends_where_it_should),
         cmocka_unit_test(bias_and_norm_are_applied_where_asked),
         cmocka_unit_test(an_impossible_shape_is_refused),

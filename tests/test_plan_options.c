@@ -102,7 +102,7 @@ static void wrong_usage_is_named(void **state) {
         { "a --policy slowest", "--policy takes fastest, fill, hf-sequential, hf-balanced, hf-balanced-low-0, hf-auto, not 'slowest'" },
         { "a --policy balanced", "--policy 'balanced' is not part of this version; it knows fastest, fill, hf-" },
         { "a --policy import", "phiplan import FILE MODEL" },
-        { "a --kv q8_0", "--kv 'q8_0' is not part of this version; it knows f16, f32" },
+        { "a --kv q4_0", "--kv takes f16, f32, q8_0, not 'q4_0'" },
         { "a --weights q4_0", "--weights 'q4_0' is not part of this version" },
         { "a --slices auto", "--slices 'auto' is not part of this version" },
         { "a --format dot", "--format 'dot' is not part of this version" },

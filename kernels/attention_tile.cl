@@ -1,0 +1,256 @@
+/* attention_tile: as kernels/attention.cl, to the same bits, for CPUs: a work-item takes
+ * several queries over the same keys, so that a page is read and made float once for all.
+ * A query is a head of a token: those of one KV head, and of tokens that follow each other
+ * in one sequence.
+ *
+ * Buffers, rounding and host: see kernels/attention.cl. Every operation on a query's own
+ * numbers is the one that is written there; only their order between queries differs.
+ *
+ * Launch: (KV heads * parts, tiles) work-items in groups of one. A part is heads_per_item
+ *         of a KV head's query heads, a tile is tokens_per_item tokens; the product of
+ *         both is at most LANES.
+ * Needs:  head_dim at most 256; 66 KiB of private memory.
+ * Test:   tests/test_kernel_attention.c. */
+#include "kernels/numerics.h"
+#include "kernels/kernel_args.h"
+#include "kernels/kv_cache.h"
+
+#define LANES ATTENTION_LANES
+#define MOST_DIM 256
+
+/* The queries of one work-item; `stride` is head_dim rounded up to 16, filled with zeros. */
+struct tile {
+    int dim, stride;
+    float query[LANES * MOST_DIM], total[LANES * MOST_DIM];
+    float largest[LANES], weight[LANES], rescale[LANES];
+    float scores[LANES * PAGE_TOKENS];
+    float rows[PAGE_TOKENS * MOST_DIM];   /* K, then V of the page */
+};
+
+/* sum_16() of eight keys whose 16 partial sums are added to 8 already: the same tree. */
+static inline float8 sums_of_8(const float *partial) {
+    float8 p0 = vload8(0, partial), p1 = vload8(1, partial), p2 = vload8(2, partial), p3 = vload8(3, partial);
+    float8 p4 = vload8(4, partial), p5 = vload8(5, partial), p6 = vload8(6, partial), p7 = vload8(7, partial);
+    float8 a0 = (float8)(p0.lo, p1.lo) + (float8)(p0.hi, p1.hi);
+    float8 a1 = (float8)(p2.lo, p3.lo) + (float8)(p2.hi, p3.hi);
+    float8 a2 = (float8)(p4.lo, p5.lo) + (float8)(p4.hi, p5.hi);
+    float8 a3 = (float8)(p6.lo, p7.lo) + (float8)(p6.hi, p7.hi);
+    float8 b0 = (float8)(a0.s01, a1.s01, a0.s45, a1.s45) + (float8)(a0.s23, a1.s23, a0.s67, a1.s67);
+    float8 b1 = (float8)(a2.s01, a3.s01, a2.s45, a3.s45) + (float8)(a2.s23, a3.s23, a2.s67, a3.s67);
+    float8 c = (float8)(b0.s02, b1.s02, b0.s46, b1.s46) + (float8)(b0.s13, b1.s13, b0.s57, b1.s57);
+    return c.s04152637;
+}
+
+static inline void load_rows(struct tile *tile, global const kv_value *page, int begin, int end) {
+    for (int i = begin; i < end; i++)
+        for (int c = 0; c * 16 < tile->dim; c++)
+            vstore16(kv_load_16(page + i * KV_ROW(tile->dim), c, tile->dim), c, tile->rows + i * tile->stride);
+}
+
+/* Scores of lane a and, where `two`, of the next one. */
+static inline void score(struct tile *tile, int a, bool two, int begin, int end, float scale) {
+    float partial[2 * PAGE_TOKENS * 8];
+    int stride = tile->stride, i = begin;
+    const float *query = tile->query + a * stride, *next = query + (two ? stride : 0);
+    for (; i + 2 <= end; i += 2) {
+        const float *row = tile->rows + i * stride;
+        float16 dot0 = 0.0f, dot1 = 0.0f, dot2 = 0.0f, dot3 = 0.0f;
+        if (two) {
+            for (int d = 0; d < stride; d += 16) {
+                float16 q0 = vload16(0, query + d), q1 = vload16(0, next + d);
+                float16 k0 = vload16(0, row + d), k1 = vload16(0, row + stride + d);
+                dot0 = fma(q0, k0, dot0);
+                dot1 = fma(q0, k1, dot1);
+                dot2 = fma(q1, k0, dot2);
+                dot3 = fma(q1, k1, dot3);
+            }
+            vstore8(dot2.lo + dot2.hi, PAGE_TOKENS + i, partial);
+            vstore8(dot3.lo + dot3.hi, PAGE_TOKENS + i + 1, partial);
+        } else {
+            for (int d = 0; d < stride; d += 16) {
+                float16 q0 = vload16(0, query + d);
+                dot0 = fma(q0, vload16(0, row + d), dot0);
+                dot1 = fma(q0, vload16(0, row + stride + d), dot1);
+            }
+        }
+        vstore8(dot0.lo + dot0.hi, i, partial);
+        vstore8(dot1.lo + dot1.hi, i + 1, partial);
+    }
+    if (i < end) {
+        const float *row = tile->rows + i * stride;
+        float16 dot0 = 0.0f, dot1 = 0.0f;
+        for (int d = 0; d < stride; d += 16) {
+            float16 k0 = vload16(0, row + d);
+            dot0 = fma(vload16(0, query + d), k0, dot0);
+            dot1 = fma(vload16(0, next + d), k0, dot1);
+        }
+        vstore8(dot0.lo + dot0.hi, i, partial);
+        vstore8(dot1.lo + dot1.hi, PAGE_TOKENS + i, partial);
+    }
+    for (int lane = 0; lane <= two; lane++) {
+        float *scores = tile->scores + (a + lane) * PAGE_TOKENS;
+        for (int j = 0; j < begin; j++)
+            vstore8((float8)(0.0f), lane * PAGE_TOKENS + j, partial);
+        for (int j = end; j < PAGE_TOKENS; j++)
+            vstore8((float8)(0.0f), lane * PAGE_TOKENS + j, partial);
+        for (int j = 0; j < PAGE_TOKENS; j += 8)
+            vstore8(sums_of_8(partial + (lane * PAGE_TOKENS + j) * 8) * scale, 0, scores + j);
+        for (int j = 0; j < begin; j++)
+            scores[j] = -INFINITY;
+        for (int j = end; j < PAGE_TOKENS; j++)
+            scores[j] = -INFINITY;
+    }
+}
+
+static inline float largest_of(float16 v) {
+    float8 a = fmax(v.lo, v.hi);
+    float4 b = fmax(a.lo, a.hi);
+    float2 c = fmax(b.lo, b.hi);
+    return fmax(c.x, c.y);
+}
+
+static inline void soften(struct tile *tile, int lane) {
+    float *scores = tile->scores + lane * PAGE_TOKENS;
+    float16 low = vload16(0, scores), high = vload16(1, scores);
+    float largest = fmax(tile->largest[lane], largest_of(fmax(low, high)));
+    float rescale = exp_1(tile->largest[lane] - largest);
+    low = exp_16(low - largest);
+    high = exp_16(high - largest);
+    tile->largest[lane] = largest;
+    tile->rescale[lane] = rescale;
+    tile->weight[lane] = tile->weight[lane] * rescale + sum_16(low + high);
+    vstore16(low, 0, scores);
+    vstore16(high, 1, scores);
+}
+
+/* The values times the scores of lane a and, where `two`, of the next one. */
+static inline void weigh(struct tile *tile, int a, bool two, int begin, int end) {
+    int stride = tile->stride, d = 0;
+    const float *scores = tile->scores + a * PAGE_TOKENS, *next_scores = scores + (two ? PAGE_TOKENS : 0);
+    float *total = tile->total + a * stride, *next_total = total + (two ? stride : 0);
+    float rescale = tile->rescale[a], next_rescale = tile->rescale[two ? a + 1 : a];
+    for (; d + 32 <= stride; d += 32) {
+        const float *row = tile->rows + begin * stride + d;
+        float16 s0 = vload16(0, total + d) * rescale, s1 = vload16(1, total + d) * rescale;
+        if (two) {
+            float16 s2 = vload16(0, next_total + d) * next_rescale, s3 = vload16(1, next_total + d) * next_rescale;
+            for (int i = begin; i < end; i++, row += stride) {
+                float16 v0 = vload16(0, row), v1 = vload16(1, row);
+                float16 p0 = (float16)(scores[i]), p1 = (float16)(next_scores[i]);
+                s0 = fma(p0, v0, s0);
+                s1 = fma(p0, v1, s1);
+                s2 = fma(p1, v0, s2);
+                s3 = fma(p1, v1, s3);
+            }
+            vstore16(s2, 0, next_total + d);
+            vstore16(s3, 1, next_total + d);
+        } else {
+            for (int i = begin; i < end; i++, row += stride) {
+                float16 p0 = (float16)(scores[i]);
+                s0 = fma(p0, vload16(0, row), s0);
+                s1 = fma(p0, vload16(1, row), s1);
+            }
+        }
+        vstore16(s0, 0, total + d);
+        vstore16(s1, 1, total + d);
+    }
+    if (d < stride) {
+        const float *row = tile->rows + begin * stride + d;
+        float16 s0 = vload16(0, total + d) * rescale, s1 = vload16(0, next_total + d) * next_rescale;
+        for (int i = begin; i < end; i++, row += stride) {
+            float16 v0 = vload16(0, row);
+            s0 = fma((float16)(scores[i]), v0, s0);
+            s1 = fma((float16)(next_scores[i]), v0, s1);
+        }
+        if (two)
+            vstore16(s1, 0, next_total + d);
+        vstore16(s0, 0, total + d);
+    }
+}
+
+/* What the query at `position` sees of the page that begins at position `base`. */
+static inline int2 seen(const struct attention_args *args, int position, int base) {
+    int start = args->window > 0 ? max(position - args->window + 1, 0) : 0;
+    return (int2)(max(start - base, 0), min(position + 1 - base, PAGE_TOKENS));
+}
+
+/* Tokens first .. first + tokens - 1, which follow each other in one sequence. */
+static inline void attend(struct tile *tile, const struct attention_args *args, int first, int tokens,
+                          int first_head, int heads, int kv_head, int first_position,
+                          global const int *pages, global const float *qkv, global const kv_value *k,
+                          global const kv_value *v, global float *out) {
+    int dim = tile->dim, stride = tile->stride, lanes = tokens * heads;
+    for (int lane = 0; lane < lanes; lane++) {
+        global const float *query =
+            qkv + (size_t)(first + lane / heads) * args->qkv_stride + (first_head + lane % heads) * dim;
+        for (int d = 0; d < stride; d += 16) {
+            vstore16(d + 16 <= dim ? vload16(0, query + d) : load_tail(query + d, dim - d), 0,
+                     tile->query + lane * stride + d);
+            vstore16((float16)(0.0f), 0, tile->total + lane * stride + d);
+        }
+        tile->largest[lane] = -INFINITY;
+        tile->weight[lane] = 0.0f;
+    }
+
+    int last_position = first_position + tokens - 1;
+    int start = args->window > 0 ? max(first_position - args->window + 1, 0) : 0;
+    for (int page = start / PAGE_TOKENS; page <= last_position / PAGE_TOKENS; page++) {
+        int base = page * PAGE_TOKENS;
+        size_t at = ((size_t)pages[page] * args->kv_head_count + kv_head) * PAGE_TOKENS * KV_ROW(dim);
+        int begin = seen(args, first_position, base).x, end = seen(args, last_position, base).y;
+        load_rows(tile, k + at, begin, end);
+        for (int lane = 0, step; lane < lanes; lane += step) {
+            int2 own = seen(args, first_position + lane / heads, base);
+            bool two = lane + 1 < lanes && all(own == seen(args, first_position + (lane + 1) / heads, base));
+            step = 1 + two;
+            if (own.x >= own.y)
+                continue;
+            score(tile, lane, two, own.x, own.y, args->scale);
+            soften(tile, lane);
+            if (two)
+                soften(tile, lane + 1);
+        }
+        load_rows(tile, v + at, begin, end);
+        for (int lane = 0, step; lane < lanes; lane += step) {
+            int2 own = seen(args, first_position + lane / heads, base);
+            bool two = lane + 1 < lanes && all(own == seen(args, first_position + (lane + 1) / heads, base));
+            step = 1 + two;
+            if (own.x < own.y)
+                weigh(tile, lane, two, own.x, own.y);
+        }
+    }
+
+    for (int lane = 0; lane < lanes; lane++) {
+        global float *target =
+            out + ((size_t)(first + lane / heads) * args->head_count + first_head + lane % heads) * dim;
+        const float *total = tile->total + lane * stride;
+        for (int d = 0; d < dim; d++)
+            target[d] = total[d] / tile->weight[lane];
+    }
+}
+
+kernel void attention_tile(struct attention_args args, global const float *restrict qkv,
+                           global const kv_value *restrict k, global const kv_value *restrict v,
+                           global const int *restrict positions, global const int *restrict sequences,
+                           global const int *restrict page_table, global float *restrict out) {
+    int group = args.head_count / args.kv_head_count;
+    int parts = (group + args.heads_per_item - 1) / args.heads_per_item;
+    int kv_head = get_global_id(0) / parts, head = get_global_id(0) % parts * args.heads_per_item;
+    int first = get_global_id(1) * args.tokens_per_item;
+    int last = min(first + args.tokens_per_item, args.token_count);
+    if (kv_head >= args.kv_head_count)
+        return;
+    struct tile tile;
+    tile.dim = args.head_dim;
+    tile.stride = (args.head_dim + 15) / 16 * 16;
+    while (first < last) {
+        int tokens = 1;
+        while (first + tokens < last && sequences[first + tokens] == sequences[first] &&
+               positions[first + tokens] == positions[first] + tokens)
+            tokens++;
+        attend(&tile, &args, first, tokens, kv_head * group + head, min(args.heads_per_item, group - head),
+               kv_head, positions[first], page_table + (size_t)sequences[first] * args.page_columns, qkv, k, v,
+               out);
+        first += tokens;
+    }
+}
