@@ -11,6 +11,7 @@ bool command_bench(const struct run_options *options, struct error *err);
 bool command_tokenize(const struct run_options *options, struct error *err);
 bool command_template(const struct run_options *options, struct error *err);
 bool command_chat(const struct run_options *options, struct error *err);
+bool command_batch(const struct run_options *options, struct error *err);
 bool command_logits(const struct run_options *options, struct error *err);
 
 /* Flush standard output; a full disk or a closed pipe is an error. */

@@ -37,6 +37,7 @@ int main(int argc, char **argv) {
         [COMMAND_GENERATE] = command_generate, [COMMAND_BENCH] = command_bench,
         [COMMAND_TOKENIZE] = command_tokenize, [COMMAND_TEMPLATE] = command_template,
         [COMMAND_LOGITS] = command_logits, [COMMAND_CHAT] = command_chat,
+        [COMMAND_BATCH] = command_batch,
     };
     struct run_options options;
     struct error err = { 0 };

@@ -47,7 +47,7 @@ static const struct option_row rows[] = {
     { OPTION_SYSTEM, "system", "TEXT", GENERATE | CHAT | BATCH, "a system message before the user's turn" },
     { OPTION_TEMPLATE, "template", "NAME|FILE", GENERATE | CHAT | BATCH | TEMPLATE,
       "phi3, chatml, llama2, a chat template file, or a file with {prompt}" },
-    { OPTION_RAW, "raw", NULL, GENERATE, "take the prompt as it is, without a chat template" },
+    { OPTION_RAW, "raw", NULL, GENERATE | BATCH, "take the prompt as it is, without a chat template" },
     { OPTION_EOS, "eos", "IDS", SETTINGS, "end at these ids instead of the model's" },
     { OPTION_IGNORE_EOS, "ignore-eos", NULL, SETTINGS, "go on after an end token" },
     { OPTION_FULL_TEXT, "full-text", NULL, GENERATE, "print the prompt before the answer" },
@@ -57,6 +57,7 @@ static const struct option_row rows[] = {
     { OPTION_MESSAGES, "messages", "FILE", TEMPLATE, "JSON array of {role, content}" },
     { OPTION_NO_GENERATION_PROMPT, "no-generation-prompt", NULL, TEMPLATE,
       "do not open the assistant's turn" },
+    { 'o', "output", "FILE", BATCH, "the results, one JSON object a line; goes on where it ends" },
     { OPTION_OUT, "out", "FILE", LOGITS, "raw float32 [positions][vocab]" },
     { OPTION_LAST, "last", NULL, LOGITS, "only the last position" },
     { OPTION_EXACT, "exact", NULL, DEVICES, "float arithmetic and float32 KV cache" },
@@ -140,6 +141,8 @@ static const struct { const char *name; enum run_command command; const char *us
       "phirun logits ./model --ids 1,2,3 --out logits.f32 --exact" },
     { "chat", COMMAND_CHAT, "chat MODEL [--system TEXT] [options]",
       "phirun chat ./model.gguf --system 'Answer in one sentence.'" },
+    { "batch", COMMAND_BATCH, "batch MODEL IN.jsonl -o OUT.jsonl [options]",
+      "phirun batch ./model.gguf prompts.jsonl -o answers.jsonl   (lines: {\"prompt\": \"Hi\", \"top_k\": 5})" },
 };
 
 #define MOST_OPTIONS (COUNT(rows) + COUNT(bench_rows) + COUNT(typed_rows))
@@ -362,6 +365,10 @@ static bool apply(struct run_options *options, int id, const char *value, struct
         return options->bench_repeats ? true
                : error_set(err, ERROR_USAGE, "-r takes at least one repetition, not '%s'", value);
     case 'o':
+        if (options->command == COMMAND_BATCH) {
+            options->out = value;
+            return true;
+        }
         options->bench_format = value;
         if (strcmp(value, "md") && strcmp(value, "json") && strcmp(value, "csv"))
             return error_set(err, ERROR_USAGE, "-o takes md, json or csv, not '%s'", value);
@@ -490,6 +497,8 @@ static bool check(const struct run_options *options, int extra, char **extras, s
         return error_set(err, ERROR_USAGE, "give one of -p, -f and --ids, not several");
     if (options->command == COMMAND_LOGITS && (!options->ids || !options->out))
         return error_set(err, ERROR_USAGE, "phirun %s needs --ids and --out", program);
+    if (options->command == COMMAND_BATCH && (!options->file || !options->out))
+        return error_set(err, ERROR_USAGE, "phirun %s needs a file of prompts and -o FILE", program);
     if (options->command == COMMAND_TEMPLATE && !options->messages)
         return error_set(err, ERROR_USAGE, "phirun %s needs --messages FILE", program);
     if (options->ids && (options->raw || options->template_name || options->system))
@@ -539,6 +548,8 @@ bool run_options_parse(struct run_options *options, int argc, char **argv, struc
         options->model = argv[optind++];
     if (options->command == COMMAND_TOKENIZE && optind < argc)
         options->text = argv[optind++];
+    if (options->command == COMMAND_BATCH && optind < argc)
+        options->file = argv[optind++];
     return check(options, argc - optind, argv + optind, err);
 }
 

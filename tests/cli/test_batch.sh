@@ -1,0 +1,73 @@
+#!/bin/sh
+# phirun batch: prompts and results as lines of JSON, through kills and mistakes.
+. tests/cli/tap.sh
+
+export POCL_DEVICES=pthread
+phiplan=$BUILD/phiplan phirun=$BUILD/phirun model=$(data models/phi3-tiny)
+line() { sed -n "${2}p" "$1" > "$work/one"; sqlite3 :memory: "select json_extract(readfile('$work/one'), '$3')"; }
+
+run "$phirun" batch "$model" "$work/in"
+expect "batch needs an output" 2 "-o FILE"
+run "$phiplan" "$model" --ctx 256
+expect "phiplan makes a plan" 0
+cat > "$work/in" <<'LINES'
+{"prompt": "Hello there", "max_new_tokens": 8, "id": "a"}
+{"messages": [{"role": "user", "content": "Hello there"}], "max_new_tokens": 8}
+
+{"prompt": "broken"
+{"prompt": "Hello there", "temperature": -1}
+{"nothing": 1}
+{"prompt": "Hello there you", "max_new_tokens": 4, "num_beams": 3, "num_return_sequences": 2}
+{"prompt": "Hello again"}
+LINES
+run "$phirun" "$model" --exact -p 'Hello there' -n 8
+single=$out
+run "$phirun" "$model" --exact -p 'Hello again' -n 5
+last=$out
+run "$phirun" batch "$model" "$work/in" -o "$work/out1" --exact -n 5
+expect "bad lines do not end it" 0
+equal "one result a line that holds something" 7 "$(wc -l < "$work/out1")"
+equal "in order" "1 2 4 5 6 7 8" "$(sqlite3 :memory: "select group_concat(json_extract(value, '$.line'), ' ') from json_each('[' || (select replace(trim(readfile('$work/out1'), char(10)), char(10), ',')) || ']')")"
+equal "the text is that of a single prompt" "$single" "$(line "$work/out1" 1 '$.text')"
+equal "so it is for messages" "$single" "$(line "$work/out1" 2 '$.text')"
+equal "the id comes back" a "$(line "$work/out1" 1 '$.id')"
+for n in 3 4 5; do true_that "line $n of the results is an error" test -n "$(line "$work/out1" $n '$.error')"; done
+equal "a line's beams give all their sequences" 2 "$(line "$work/out1" 6 '$.sequences[#-1]' > /dev/null; sqlite3 :memory: "select json_array_length(readfile('$work/one'), '$.sequences')")"
+equal "the last has the option of the command" "$last" "$(line "$work/out1" 7 '$.text')"
+
+# ---- again
+cp "$work/out1" "$work/out2"
+run "$phirun" batch "$model" "$work/in" -o "$work/out2" --exact -n 5
+expect "what is done is not done again" 0 "7 of 7"
+cmp -s "$work/out1" "$work/out2" && pass "and stays as it is" || fail "and stays as it is"
+head -c 300 "$work/out1" > "$work/out2"
+run "$phirun" batch "$model" "$work/in" -o "$work/out2" --exact -n 5
+cmp -s "$work/out1" "$work/out2" && pass "a torn line is made again" || fail "a torn line is made again" "$(cat "$work/out2")"
+sed 's/Hello there/Hello then/' "$work/in" > "$work/changed"
+run "$phirun" batch "$model" "$work/changed" -o "$work/out2" --exact -n 5
+expect "another input is refused" 2 "results of this input"
+printf 'my notes' > "$work/notes"
+run "$phirun" batch "$model" "$work/in" -o "$work/notes"
+expect "and so is a file of something else" 2 "something else"
+equal "which stays" "my notes" "$(cat "$work/notes")"
+
+# ---- killed again and again
+i=0
+while [ $i -lt 12 ]; do i=$((i + 1)); echo "{\"prompt\": \"Number $i of a list\", \"max_new_tokens\": 60, \"ignore\": 1}"; done > "$work/many"
+run "$phirun" batch "$model" "$work/many" -o "$work/whole" --ignore-eos
+expect "a run of its own" 0
+tries=0 : > "$work/killed"
+while [ "$(wc -l < "$work/killed")" -lt 12 ] && [ $tries -lt 40 ]; do
+    tries=$((tries + 1)) before=$(wc -l < "$work/killed")
+    "$phirun" batch "$model" "$work/many" -o "$work/killed" --ignore-eos 2> /dev/null &
+    child=$!
+    # Give it time for a line or two.
+    wait_for=0
+    while [ "$(wc -l < "$work/killed")" -lt $((before + 2)) ] && [ $wait_for -lt 500 ] && kill -0 $child 2> /dev/null; do
+        sleep 0.02; wait_for=$((wait_for + 1)); done
+    kill -9 $child 2> /dev/null
+    wait $child 2> /dev/null
+done
+true_that "it was killed more than once" test $tries -gt 1
+cmp -s "$work/whole" "$work/killed" && pass "after kill -9 no line is lost or repeated" || fail "after kill -9 no line is lost or repeated"
+finish
