@@ -219,7 +219,8 @@ static void a_missing_or_empty_store_holds_no_plan(void **state) {
     assert_non_null(strstr(err.text, "cannot make folder"));
 }
 
-/* Any damage: a clear sentence or plans that are sound; never a crash. */
+/* Any damage: a clear sentence, from the store or, where whole rows are gone, from
+ * plan_validate(), or plans that are sound; never a crash. */
 static void damage_is_survived_and_named(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -259,12 +260,14 @@ static void damage_is_survived_and_named(void **state) {
         struct plan_store *store = plan_store_open(path, STORE_EXISTING, &err);
         if (store && plan_store_list_plans(store, true, &plans, &count, &err)) {
             for (uint32_t i = 0; i < count; i++)
-                assert_true(plan_validate(plans[i], &err));
+                assert_true(plan_validate(plans[i], &err) || strstr(err.text, plans[i]->name));
             plan_store_free_plans(plans, count);
         } else {
             refused++;
             assert_int_not_equal(err.kind, ERROR_NONE);
-            assert_non_null(strstr(err.text, path));
+            /* A row that names no device of its plan has a sentence about the plan. */
+            if (!strstr(err.text, path) && !strstr(err.text, "run phiplan again"))
+                fail_msg("neither the file nor a way on in: %s", err.text);
             named += strstr(err.text, "is damaged") || strstr(err.text, "not a plan database");
         }
         plan_store_close(store);

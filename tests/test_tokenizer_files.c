@@ -65,13 +65,13 @@ static void what_is_not_supported_is_named(void **state) {
     assert_refused("{\"model\":{\"vocab\":{\"a\":0},", "not valid JSON");
 }
 
-static void a_lone_sentencepiece_model_says_what_is_needed(void **state) {
+static void a_damaged_sentencepiece_model_is_named(void **state) {
     (void)state;
     struct error err = { 0 };
     const char *folder = new_folder();
     write_file(folder, "tokenizer.model", "x");
     assert_null(open_folder(folder, &err));
-    assert_non_null(strstr(err.text, "a tokenizer.json is needed"));
+    assert_non_null(strstr(err.text, "tokenizer.model' is no SentencePiece model"));
 }
 
 static void assert_pieces(const char *json, const char *text, const char *expected) {
@@ -248,7 +248,7 @@ static void expressions_that_run_away_are_stopped(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_not_supported_is_named),
-        cmocka_unit_test(a_lone_sentencepiece_model_says_what_is_needed),
+        cmocka_unit_test(a_damaged_sentencepiece_model_is_named),
         cmocka_unit_test(pieces_are_cut_as_the_file_says),
         cmocka_unit_test(added_tokens_take_the_white_space_they_claim),
         cmocka_unit_test(names_and_templates_come_from_the_files_beside),
