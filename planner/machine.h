@@ -13,6 +13,7 @@ struct machine {
     struct device_rates *rates;    /* [devices.count] */
     uint64_t *memory_bytes;        /* [devices.count]: what can be had, at most reported */
     bool is_assumed;               /* no device was looked at: one CPU of ordinary speed */
+    const char *simulated_from;    /* borrowed: the file that describes the devices; NULL: they are here */
 };
 
 struct machine_request {

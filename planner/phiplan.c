@@ -34,6 +34,8 @@ static bool run(const struct plan_options *options, struct error *err) {
     case VERB_IMPORT: return plan_command_import(&command, err);
     case VERB_CHECK: return plan_command_check(&command, err);
     case VERB_COLLECT: return plan_command_collect(&command, err);
+    case VERB_WHY: return plan_command_why(&command, err);
+    case VERB_DIFF: return plan_command_diff(&command, err);
     case VERB_HELP: return fputs(plan_options_help, stdout) >= 0 && fflush(stdout) == 0;
     case VERB_VERSION: return puts(plan_options_version) >= 0 && fflush(stdout) == 0;
     }

@@ -151,6 +151,29 @@ bool placement_fill(const struct placement_input *input, struct placement_result
     return true;
 }
 
+bool placement_balanced(const struct placement_input *input, struct placement_result *result,
+                        struct error *err) {
+    enum { STEPS = 30 };
+    struct placement_input scaled = *input;   /* shares all tables; only budgets differ */
+    struct placement_result tried;
+    double low = 0, high = 1;
+    if (!placement_fill(input, result, err))
+        return false;
+    for (int i = 0; i < STEPS; i++) {
+        double share = (low + high) / 2;
+        for (uint32_t d = 0; d < input->device_count; d++)
+            scaled.devices[d].budget_bytes = (uint64_t)(share * (double)input->devices[d].budget_bytes);
+        if (placement_fill(&scaled, &tried, NULL)) {
+            placement_result_release(result);
+            *result = tried;
+            high = share;
+        } else {
+            low = share;
+        }
+    }
+    return true;
+}
+
 /* ---- explanations ---- */
 
 bool placement_explain_infeasible(const struct placement_input *input,

@@ -38,6 +38,7 @@ struct placement_input {
     uint32_t device_count;
     struct placement_device devices[PLACEMENT_MAX_DEVICES];   /* `fill` takes them in this order */
     uint64_t pool_bytes;           /* for all devices with in_pool together */
+    uint32_t required;             /* bits: devices that must hold something (placement_fastest) */
     /* Seconds that crossing from one device to another costs over the whole
      * workload, once for each place where it happens; index PLACEMENT_MAX_DEVICES is the host. */
     double hop_seconds[PLACEMENT_MAX_DEVICES + 1][PLACEMENT_MAX_DEVICES + 1];
@@ -74,6 +75,11 @@ bool placement_fastest(const struct placement_input *input, struct placement_res
 /* Each device in the order given takes as many of the next units as it holds. */
 bool placement_fill(const struct placement_input *input, struct placement_result *result,
                     struct error *err);
+
+/* Contiguous in the order given like `fill`, with the same share of each device's memory:
+ * the smallest that holds the model. */
+bool placement_balanced(const struct placement_input *input, struct placement_result *result,
+                        struct error *err);
 
 void placement_result_release(struct placement_result *result);
 

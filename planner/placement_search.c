@@ -39,6 +39,7 @@ struct search {
     uint64_t pinned_bytes[SEARCH_DEVICES];
     uint32_t pinned_mask[SEARCH_DEVICES];
     uint32_t pinned_set;                          /* devices that have pinned units */
+    uint32_t required_set;
     double *bound_seconds;                        /* [unit_count + 1]: least time of units >= u */
     struct label *labels;
     uint32_t label_count, label_capacity;
@@ -91,6 +92,8 @@ static void record(struct search *search, uint32_t label, uint32_t set, double s
     for (uint32_t d = 0; d < search->device_count; d++)
         if ((set >> d & 1) && seconds < search->best_with[d])
             search->best_with[d] = seconds;
+    if ((set & search->required_set) != search->required_set)
+        return;
     uint32_t slot = PLACEMENT_ALTERNATIVES;
     for (uint32_t i = 0; i <= PLACEMENT_ALTERNATIVES; i++) {
         if (search->top[i].set == set) {
@@ -175,6 +178,11 @@ static void choose_devices(struct search *search) {
     const struct placement_input *input = search->input;
     double alone[PLACEMENT_MAX_DEVICES] = { 0 };
     bool taken[PLACEMENT_MAX_DEVICES] = { false };
+    for (uint32_t d = 0; d < input->device_count && search->device_count < SEARCH_DEVICES; d++) {
+        taken[d] = input->required >> d & 1;
+        if (taken[d])
+            search->devices[search->device_count++] = d;
+    }
     for (uint32_t d = 0; d < input->device_count; d++)
         for (uint32_t u = 0; u < input->unit_count; u++)
             alone[d] += input->devices[d].units[u].seconds;
@@ -204,6 +212,8 @@ static bool prepare(struct search *search, struct error *err) {
         search->top[i] = (struct complete){ INFINITY, NO_LABEL, UINT32_MAX };
     for (uint32_t d = 0; d < search->device_count; d++) {
         search->best_with[d] = INFINITY;
+        if (input->required >> search->devices[d] & 1)
+            search->required_set |= 1u << d;
         search->pinned_bytes[d] = placement_pinned_bytes(input, search->devices[d], &search->pinned_mask[d]);
         if (search->pinned_mask[d])
             search->pinned_set |= 1u << d;

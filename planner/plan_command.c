@@ -5,6 +5,7 @@
 #include "planner/machine.h"
 #include "planner/pack_units.h"
 #include "planner/plan_make.h"
+#include "planner/simulate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +111,8 @@ static bool set_hardware_key(struct plan *plan, struct error *err) {
 }
 
 static const char *rates_note(const struct machine *machine, const struct plan *plan) {
+    if (machine->simulated_from)
+        return "for devices that are described, not here (--simulate)";
     if (machine->is_assumed)
         return "for an assumed CPU of ordinary speed: no device was looked at yet (phiplan devices)";
     for (uint32_t i = 0; i < plan->device_count; i++) {
@@ -176,16 +179,18 @@ bool command_make_plan(const struct command *command, const struct plan_request 
     struct machine_request survey = { .model = model, .plan = &request, .store = store, .host = &host,
                                       .measure_again = options->probe, .is_dry_run = options->dry_run,
                                       .names_devices = map != NULL, .interrupted = command->interrupted };
-    if (!machine_survey(&survey, &machine, err))
+    if (options->simulate ? !machine_simulate(options->simulate, &machine, &host, err)
+                          : !machine_survey(&survey, &machine, err))
         goto cleanup;
 
-    struct sizing_source source = { model, &machine.devices, machine.rates, machine.memory_bytes, &host, map };
+    struct sizing_source source = { .model = model, .devices = &machine.devices, .rates = machine.rates,
+                                    .memory_bytes = machine.memory_bytes, .host = &host, .map = map };
     bool planned = plan_make(&source, &request, &made, &notes, err);
     fputs(notes.bytes, stderr);
     if (!planned)
         goto cleanup;
     snprintf(made.plan->name, sizeof made.plan->name, "%s", options->name ? options->name : "default");
-    if (!machine.is_assumed && !set_hardware_key(made.plan, err))
+    if (!machine.is_assumed && !machine.simulated_from && !set_hardware_key(made.plan, err))
         goto cleanup;
     if (!options->dry_run && (!command_hash_model(command, model, store, &hashes, err) ||
                               !save(command, &made, model, store, &hashes, err)))

@@ -91,32 +91,6 @@ static bool print_json(const struct check *check, struct text *text, struct erro
     return bytes || error_set(err, ERROR_FAILED, "cannot write JSON: out of memory");
 }
 
-/* What the fitted constants predict, into the plan. */
-static void apply(struct check *check) {
-    struct plan_context *context = &check->context;
-    struct plan *plan = context->plan;
-    struct workload workload = {
-        .prompt_tokens = plan->request.prompt_tokens, .new_tokens = plan->request.new_tokens,
-        .micro_batch = plan->request.micro_batch, .kv_type = plan->request.kv_type,
-        .crosses_rope_switch = workload_crosses_switch(context->model, plan->request.prompt_tokens,
-                                                       plan->request.new_tokens, plan->request.rope) };
-    int32_t *device = calloc(plan->unit_count, sizeof *device), position[PLAN_MAX_DEVICES];
-    struct forecast_request request = { .model = context->model, .workload = &workload, .device = device,
-                                        .context = plan->request.context, .device_count = plan->device_count };
-    for (uint32_t d = 0; d < plan->device_count; d++) {
-        check->rates[d].fit = check->result.fit[d];
-        request.rates[d] = &check->rates[d];
-        position[d] = (int32_t)d;
-    }
-    for (uint32_t i = 0; device && i < plan->shard_count; i++)
-        device[plan->shards[i].unit] = plan->shards[i].device;
-    if (device) {
-        struct forecast forecast = forecast_make(&request);
-        forecast_write(&forecast, &request, position, plan);
-    }
-    free(device);
-}
-
 static bool keep(const struct check *check, struct error *err) {
     const struct plan_context *context = &check->context;
     const struct plan *plan = context->plan;
@@ -157,7 +131,7 @@ static void look_for_better(struct check *check) {
     const struct plan *plan = check->context.plan;
     machine_release(&check->context.machine);   /* the store knows more now */
     if (!machine_of_plan(check->context.store, check->context.model, plan, &check->context.machine, NULL) ||
-        !plan_context_make(&check->context, &plan->request, &made, NULL))
+        !plan_context_make(&check->context, &plan->request, NULL, &made, NULL))
         return;
     double gain = 1 - made.plan->predicted_total_s / plan->predicted_total_s;
     if (gain > WORTH_PLANNING_AGAIN && !is_same_placement(made.plan, plan)) {
@@ -186,8 +160,8 @@ bool plan_command_check(const struct command *command, struct error *err) {
                        (long long)plan->id, plan->model_path);
     if (!ok)
         goto cleanup;
-    apply(check);
-    ok = command->options->dry_run || keep(check, err);
+    ok = plan_context_predict(&check->context, check->result.fit, err) &&
+         (command->options->dry_run || keep(check, err));
     if (ok && !command->options->dry_run)
         look_for_better(check);
     ok = ok && (!command->options->json || print_json(check, &text, err));

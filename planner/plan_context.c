@@ -54,16 +54,45 @@ void plan_context_rates(const struct plan_context *context, struct device_rates 
 }
 
 bool plan_context_make(const struct plan_context *context, const struct plan_request *request,
-                       struct made_plan *made, struct error *err) {
+                       const char *required, struct made_plan *made, struct error *err) {
     struct plan_request copy = *request;
     struct sizing_source source = { .model = context->model, .devices = &context->machine.devices,
                                     .rates = context->machine.rates, .memory_bytes = context->machine.memory_bytes,
-                                    .host = &context->host };
+                                    .host = &context->host, .required_device = required };
     struct text notes;
     text_init(&notes);
     bool ok = plan_make(&source, &copy, made, &notes, err);
     text_release(&notes);
     return ok;
+}
+
+bool plan_context_predict(struct plan_context *context, const struct calibration fit[PLAN_MAX_DEVICES],
+                          struct error *err) {
+    struct plan *plan = context->plan;
+    struct workload workload = {
+        .prompt_tokens = plan->request.prompt_tokens, .new_tokens = plan->request.new_tokens,
+        .micro_batch = plan->request.micro_batch, .kv_type = plan->request.kv_type,
+        .crosses_rope_switch = workload_crosses_switch(context->model, plan->request.prompt_tokens,
+                                                       plan->request.new_tokens, plan->request.rope) };
+    struct device_rates rates[PLAN_MAX_DEVICES];
+    int32_t *device = calloc(plan->unit_count, sizeof *device), position[PLAN_MAX_DEVICES];
+    if (!device)
+        return error_set(err, ERROR_FAILED, "cannot predict plan %lld: out of memory", (long long)plan->id);
+    struct forecast_request request = { .model = context->model, .workload = &workload, .device = device,
+                                        .context = plan->request.context, .device_count = plan->device_count };
+    plan_context_rates(context, rates);
+    for (uint32_t d = 0; d < plan->device_count; d++) {
+        if (fit)
+            rates[d].fit = fit[d];
+        request.rates[d] = &rates[d];
+        position[d] = (int32_t)d;
+    }
+    for (uint32_t i = 0; i < plan->shard_count; i++)
+        device[plan->shards[i].unit] = plan->shards[i].device;
+    struct forecast forecast = forecast_make(&request);
+    forecast_write(&forecast, &request, position, plan);
+    free(device);
+    return true;
 }
 
 void plan_device_names(const struct plan *plan, char *text, size_t size) {

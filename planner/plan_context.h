@@ -24,9 +24,15 @@ void plan_context_release(struct plan_context *context);
 /* The rates of each of the plan's devices, in the plan's order. */
 void plan_context_rates(const struct plan_context *context, struct device_rates rates[PLAN_MAX_DEVICES]);
 
-/* What a plan with another request would be. */
+/* What a plan with another request would be; `required` (a short name, or NULL) must hold
+ * something. */
 bool plan_context_make(const struct plan_context *context, const struct plan_request *request,
-                       struct made_plan *made, struct error *err);
+                       const char *required, struct made_plan *made, struct error *err);
+
+/* Predict the plan as it is with today's figures, in memory; `fit` (NULL: the rates' own):
+ * the constants of each of its devices. */
+bool plan_context_predict(struct plan_context *context, const struct calibration fit[PLAN_MAX_DEVICES],
+                          struct error *err);
 
 /* The devices of a plan that hold units: "gpu0 + cpu0". */
 void plan_device_names(const struct plan *plan, char *text, size_t size);

@@ -190,8 +190,11 @@ static bool place(const struct sizing *sizing, struct placement_result *result, 
                   struct error *err) {
     if (placement_is_fixed(sizing))
         return placement_fixed(sizing, result, notes, err);
-    return strcmp(sizing->request->policy, "fill") == 0 ? placement_fill(&sizing->input, result, err)
-                                                        : placement_fastest(&sizing->input, result, err);
+    if (strcmp(sizing->request->policy, "fill") == 0)
+        return placement_fill(&sizing->input, result, err);
+    if (strcmp(sizing->request->policy, "balanced") == 0)
+        return placement_balanced(&sizing->input, result, err);
+    return placement_fastest(&sizing->input, result, err);
 }
 
 static bool would_fit(const struct sizing_source *source, const struct plan_request *request,

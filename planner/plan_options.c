@@ -18,6 +18,9 @@ const char plan_options_help[] =
     "       phiplan list [--json]            the stored plans, newest first\n"
     "       phiplan show [PLAN] [--json]     one plan: an id, a MODEL, or the newest\n"
     "       phiplan rm PLAN                  forget a plan\n"
+    "       phiplan why [PLAN] DEVICE        what it needs and has, what using it (or\n"
+    "                                        doing without it) would change\n"
+    "       phiplan diff A B                 what two plans do differently\n"
     "       phiplan check [PLAN]             compare predictions with the recorded\n"
     "                                        runs; next plans learn (--dry-run: no)\n"
     "       phiplan export [PLAN] --format json|accelerate    a plan as a file\n"
@@ -47,11 +50,14 @@ const char plan_options_help[] =
     "  --max-buffer S      largest single buffer: 1GiB, or gpu0=1GiB,cpu0=2GiB\n"
     "  --policy P          fastest: least time for the workload (default)\n"
     "                      fill: each device in turn as full as it goes\n"
+    "                      balanced: the same share of each device's memory\n"
     "                      hf-sequential, hf-balanced, hf-balanced-low-0: where\n"
     "                      Accelerate puts it; hf-auto: where transformers does\n"
     "  --pin PATTERN=DEVICE     put units there: 'ffn.*=cpu1', 'embed=gpu0'\n"
     "  --forbid PATTERN=DEVICE  keep units away: 'head=gpu0'\n"
     "  --probe             measure the devices again\n"
+    "  --simulate FILE     plan for the devices that a JSON file describes (see\n"
+    "                      docs/simulate.md); stores nothing\n"
     "result\n"
     "  --name NAME         name of the plan (default)\n"
     "  --dry-run           only show; store nothing, read no weights\n"
@@ -153,9 +159,8 @@ static bool not_yet(const char *what, struct error *err) {
 }
 
 static const char *const policies[] = {
-    "fastest", "fill", "hf-sequential", "hf-balanced", "hf-balanced-low-0", "hf-auto", NULL
+    "fastest", "fill", "balanced", "hf-sequential", "hf-balanced", "hf-balanced-low-0", "hf-auto", NULL
 };
-static const char *const later_policies[] = { "balanced", NULL };
 static const char *const kv_types[] = { "f16", "f32", "q8_0", NULL };
 static const char *const weights[] = { "keep", NULL };
 static const char *const later_weights[] = { "f16", "q8_0", "q4_0", "auto", NULL };
@@ -207,7 +212,7 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_POLICY:
         if (strcmp(value, POLICY_IMPORT) == 0)
             return error_set(err, ERROR_USAGE, "a plan by a map is made from the map: phiplan import FILE MODEL");
-        return parse_word("policy", request->policy, sizeof request->policy, value, policies, later_policies, err);
+        return parse_word("policy", request->policy, sizeof request->policy, value, policies, NULL, err);
     case OPTION_PIN: return add_text("pin", request->pins, sizeof request->pins, value, err);
     case OPTION_FORBID: return add_text("forbid", request->forbids, sizeof request->forbids, value, err);
     case OPTION_ROPE:
@@ -236,7 +241,9 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_DRY_RUN: options->dry_run = true; return true;
     case OPTION_JSON: set_format(options, FORMAT_JSON); return true;
     case OPTION_STREAM: return not_yet("--stream", err);
-    case OPTION_SIMULATE: return not_yet("--simulate", err);
+    case OPTION_SIMULATE:
+        options->simulate = value;
+        return *value || error_set(err, ERROR_USAGE, "--simulate is empty; give a file that describes devices");
     case OPTION_HELP: options->verb = VERB_HELP; return true;
     case OPTION_VERSION: options->verb = VERB_VERSION; return true;
     default: break;
@@ -244,13 +251,12 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     return error_set(err, ERROR_USAGE, "unknown option; see phiplan --help");
 }
 
-static bool parse_verb(const char *word, enum plan_verb *verb, bool *is_verb, struct error *err) {
+static void parse_verb(const char *word, enum plan_verb *verb, bool *is_verb) {
     static const struct { const char *word; enum plan_verb verb; } verbs[] = {
         { "plan", VERB_PLAN }, { "devices", VERB_DEVICES }, { "list", VERB_LIST }, { "show", VERB_SHOW },
         { "rm", VERB_REMOVE }, { "export", VERB_EXPORT }, { "import", VERB_IMPORT }, { "check", VERB_CHECK },
-        { "gc", VERB_COLLECT },
+        { "gc", VERB_COLLECT }, { "why", VERB_WHY }, { "diff", VERB_DIFF },
     };
-    static const char *const later[] = { "why", "diff" };
     *is_verb = false;
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(word, verbs[i].word) == 0) {
@@ -258,11 +264,6 @@ static bool parse_verb(const char *word, enum plan_verb *verb, bool *is_verb, st
             *is_verb = true;
         }
     }
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (strcmp(word, later[i]) == 0)
-            return error_set(err, ERROR_USAGE, "'phiplan %s' is not part of this version; see phiplan --help for "
-                             "what is (a model of that name: ./%s)", word, word);
-    return true;
 }
 
 /* What only shows once everything is read. */
@@ -279,6 +280,9 @@ static bool check_together(struct plan_options *options, bool format_given, stru
     if (strcmp(request->dtype, "int8") == 0 && !accelerate_is_policy(request->policy))
         return error_set(err, ERROR_USAGE, "--dtype int8 is only what the hf- policies count with; here it takes f32, f16, "
                          "bf16, q8_0, q4_0 ...");
+    if (options->simulate && (!makes_plan || options->probe))
+        return error_set(err, ERROR_USAGE, "--simulate is for phiplan MODEL and import, and nothing can be measured with it");
+    options->dry_run = options->dry_run || options->simulate;
     if (verb == VERB_IMPORT && request->policy[0])
         return error_set(err, ERROR_USAGE, "--policy '%s' and the map both say where units go; leave one out",
                          request->policy);
@@ -308,8 +312,8 @@ bool plan_options_parse(int argc, char **argv, struct plan_options *options, str
             return true;
     }
     bool is_verb = false;
-    if (optind < argc && !parse_verb(argv[optind], &options->verb, &is_verb, err))
-        return false;
+    if (optind < argc)
+        parse_verb(argv[optind], &options->verb, &is_verb);
     optind += is_verb;
     if (options->verb == VERB_IMPORT && argc - optind < 2)
         return error_set(err, ERROR_USAGE, "import wants a FILE with the map and a MODEL; see phiplan --help");
@@ -317,6 +321,8 @@ bool plan_options_parse(int argc, char **argv, struct plan_options *options, str
         options->file = argv[optind++];
     if (optind < argc)
         options->subject = argv[optind++];
+    if (optind < argc && (options->verb == VERB_WHY || options->verb == VERB_DIFF))
+        options->second = argv[optind++];
     if (optind < argc)
         return error_set(err, ERROR_USAGE, "'%s' is one argument too many; see phiplan --help", argv[optind]);
     bool wants_subject = options->verb == VERB_PLAN || options->verb == VERB_REMOVE;
@@ -326,5 +332,9 @@ bool plan_options_parse(int argc, char **argv, struct plan_options *options, str
                              : "no PLAN given: an id from phiplan list, or a MODEL");
     if ((options->verb == VERB_DEVICES || options->verb == VERB_LIST || options->verb == VERB_COLLECT) && options->subject)
         return error_set(err, ERROR_USAGE, "'%s' is one argument too many; see phiplan --help", options->subject);
+    if (options->verb == VERB_WHY && !options->subject)
+        return error_set(err, ERROR_USAGE, "no DEVICE given: phiplan why gpu0, or phiplan why PLAN gpu0");
+    if (options->verb == VERB_DIFF && !options->second)
+        return error_set(err, ERROR_USAGE, "diff wants two plans: phiplan diff 1 2; phiplan list shows them");
     return check_together(options, format_given, err);
 }

@@ -6,7 +6,7 @@
 
 enum plan_verb {
     VERB_PLAN, VERB_DEVICES, VERB_LIST, VERB_SHOW, VERB_REMOVE, VERB_EXPORT, VERB_IMPORT,
-    VERB_CHECK, VERB_COLLECT, VERB_HELP, VERB_VERSION
+    VERB_CHECK, VERB_COLLECT, VERB_WHY, VERB_DIFF, VERB_HELP, VERB_VERSION
 };
 
 enum plan_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_ACCELERATE };
@@ -14,7 +14,9 @@ enum plan_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_ACCELERATE };
 struct plan_options {
     enum plan_verb verb;
     const char *subject;          /* MODEL or PLAN; NULL: not given. Borrowed from argv, as all strings */
+    const char *second;           /* DEVICE of why behind a PLAN, B of diff; NULL: not given */
     const char *file;             /* of import */
+    const char *simulate;         /* a file that describes devices; NULL: this machine's */
     struct plan_request request;  /* as typed: what was not given is 0 or "" */
     const char *name;             /* NULL: "default" */
     const char *database;         /* NULL: the default path */

@@ -235,6 +235,8 @@ bool sizing_make(struct sizing *sizing, const struct sizing_source *source,
         snprintf(device->name, sizeof device->name, "%s", sizing_device(sizing, d)->short_name);
         device->budget_bytes = sizing->choice.chosen[d].budget_bytes;
         device->in_pool = sizing_device(sizing, d)->is_cpu_pool;
+        if (source->required_device && strcmp(device->name, source->required_device) == 0)
+            sizing->input.required |= 1u << d;
         size_units(sizing, d, &why);
         if (!size_scratch(sizing, d, &why, err))
             goto failed;

@@ -16,6 +16,7 @@ struct sizing_source {
     const uint64_t *memory_bytes;        /* [devices->count]: what can be had; NULL: as reported */
     const struct host_memory *host;
     const struct device_map *map;        /* where units go, brought along; NULL: the policy decides */
+    const char *required_device;         /* short name of one that must hold something; NULL: none */
 };
 
 struct sizing {

@@ -56,7 +56,8 @@ static bool make_on(uint32_t count, struct plan_request request, const char *jso
         device_rates_assume(&rates[i], &devices[i]);
     if (json)
         ASSERT_OK(device_map_read(json, strlen(json), "map.json", &map, err), *err);
-    struct sizing_source source = { phi3, &list, rates, NULL, &host, json ? &map : NULL };
+    struct sizing_source source = { .model = phi3, .devices = &list, .rates = rates, .host = &host,
+                                    .map = json ? &map : NULL };
     request.kv_type = KV_F16;
     if (json)
         snprintf(request.policy, sizeof request.policy, "%s", POLICY_IMPORT);

@@ -26,7 +26,7 @@ static bool make(const struct model *model, uint64_t ram, struct plan_request *r
     struct text notes;
     for (int i = 0; i < 3; i++)
         device_rates_assume(&rates[i], &devices[i]);
-    struct sizing_source source = { model, &list, rates, NULL, &host, NULL };
+    struct sizing_source source = { .model = model, .devices = &list, .rates = rates, .host = &host };
     text_init(&notes);
     bool ok = plan_make(&source, request, made, &notes, err);
     text_release(&notes);
