@@ -135,6 +135,8 @@ static bool report(const struct command *command, const struct made_plan *made, 
     bool ok = true;
     if (command->options->format == FORMAT_ACCELERATE)
         ok = command_accelerate_text(made->plan, &text, err);
+    else if (command->options->format == FORMAT_DOT || command->options->format == FORMAT_SVG)
+        command_picture_text(made->plan, model, machine, command->options->format == FORMAT_DOT, &text);
     else if (command->options->json)
         ok = plan_report_json(made->plan, &extra, &text, err);
     else

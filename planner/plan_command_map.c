@@ -64,6 +64,8 @@ bool plan_command_plan(const struct command *command, struct error *err) {
 /* ---- export and import ---- */
 
 bool plan_command_export(const struct command *command, struct error *err) {
+    if (command->options->format == FORMAT_DOT || command->options->format == FORMAT_SVG)
+        return command_export_picture(command, err);
     struct plan_extra extra = { 0 };
     struct text text;
     text_init(&text);

@@ -44,6 +44,12 @@ struct plan *command_find_plan(const struct command *command, struct plan_store 
 bool command_make_plan(const struct command *command, const struct plan_request *wanted,
                        const struct device_map *map, struct error *err);
 
+/* A plan as a drawing (or a Graphviz graph). A model of NULL: hops without their cost. */
+struct machine;
+void command_picture_text(const struct plan *plan, const struct model *model, const struct machine *machine,
+                          bool is_dot, struct text *text);
+bool command_export_picture(const struct command *command, struct error *err);
+
 /* A plan as an Accelerate map and a newline. */
 bool command_accelerate_text(const struct plan *plan, struct text *text, struct error *err);
 

@@ -46,11 +46,16 @@ void plan_context_release(struct plan_context *context) {
     *context = (struct plan_context){ 0 };
 }
 
+void plan_machine_rates(const struct plan *plan, const struct machine *machine,
+                        struct device_rates rates[PLAN_MAX_DEVICES]) {
+    for (uint32_t d = 0; d < plan->device_count; d++)
+        for (uint32_t i = 0; i < machine->devices.count; i++)
+            if (strcmp(machine->devices.devices[i].short_name, plan->devices[d].device.short_name) == 0)
+                rates[d] = machine->rates[i];
+}
+
 void plan_context_rates(const struct plan_context *context, struct device_rates rates[PLAN_MAX_DEVICES]) {
-    for (uint32_t d = 0; d < context->plan->device_count; d++)
-        for (uint32_t i = 0; i < context->machine.devices.count; i++)
-            if (strcmp(context->machine.devices.devices[i].short_name, context->plan->devices[d].device.short_name) == 0)
-                rates[d] = context->machine.rates[i];
+    plan_machine_rates(context->plan, &context->machine, rates);
 }
 
 bool plan_context_make(const struct plan_context *context, const struct plan_request *request,

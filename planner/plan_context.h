@@ -22,6 +22,8 @@ bool plan_context_open(struct plan_context *context, const struct command *comma
 void plan_context_release(struct plan_context *context);
 
 /* The rates of each of the plan's devices, in the plan's order. */
+void plan_machine_rates(const struct plan *plan, const struct machine *machine,
+                        struct device_rates rates[PLAN_MAX_DEVICES]);
 void plan_context_rates(const struct plan_context *context, struct device_rates rates[PLAN_MAX_DEVICES]);
 
 /* What a plan with another request would be; `required` (a short name, or NULL) must hold

@@ -23,7 +23,7 @@ const char plan_options_help[] =
     "       phiplan diff A B                 what two plans do differently\n"
     "       phiplan check [PLAN]             compare predictions with the recorded\n"
     "                                        runs; next plans learn (--dry-run: no)\n"
-    "       phiplan export [PLAN] --format json|accelerate    a plan as a file\n"
+    "       phiplan export [PLAN] --format json|accelerate|dot|svg\n"
     "       phiplan import FILE MODEL        plan by a device map of Accelerate, or\n"
     "                                        by what export --format json wrote\n"
     "       phiplan gc                       remove superseded plans and packed\n"
@@ -62,8 +62,8 @@ const char plan_options_help[] =
     "  --name NAME         name of the plan (default)\n"
     "  --dry-run           only show; store nothing, read no weights\n"
     "  --verify            compute the file hashes again\n"
-    "  --format table|json|accelerate, --json   (table). A --dry-run of an hf-\n"
-    "                      policy as accelerate works for devices that are not here\n"
+    "  --format table|json|accelerate|dot|svg, --json   (table). A --dry-run of\n"
+    "                      an hf- policy as accelerate wants no devices here\n"
     "  --db FILE           the store ($PHI_STORE, else ~/.local/share/phi/plans.db)\n"
     "  --help, --version\n"
     "\n"
@@ -167,8 +167,7 @@ static const char *const later_weights[] = { "f16", "q8_0", "q4_0", "auto", NULL
 static const char *const ropes[] = { "auto", "short", "long", NULL };
 static const char *const slices[] = { "off", NULL };
 static const char *const later_slices[] = { "auto", NULL };
-static const char *const formats[] = { "table", "json", "accelerate", NULL };   /* as enum plan_format */
-static const char *const later_formats[] = { "dot", "svg", NULL };
+static const char *const formats[] = { "table", "json", "accelerate", "dot", "svg", NULL };   /* as enum plan_format */
 
 static void set_format(struct plan_options *options, enum plan_format format) {
     options->format = format;
@@ -221,9 +220,9 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_SLICES:
         return parse_word("slices", request->slices, sizeof request->slices, value, slices, later_slices, err);
     case OPTION_FORMAT:
-        if (!parse_word("format", word, sizeof word, value, formats, later_formats, err))
+        if (!parse_word("format", word, sizeof word, value, formats, NULL, err))
             return false;
-        for (enum plan_format format = FORMAT_TABLE; format <= FORMAT_ACCELERATE; format++)
+        for (enum plan_format format = FORMAT_TABLE; format <= FORMAT_SVG; format++)
             if (strcmp(word, formats[format]) == 0)
                 set_format(options, format);
         return true;
@@ -274,9 +273,10 @@ static bool check_together(struct plan_options *options, bool format_given, stru
     if (verb == VERB_EXPORT && !format_given)
         set_format(options, FORMAT_JSON);
     if (verb == VERB_EXPORT && options->format == FORMAT_TABLE)
-        return error_set(err, ERROR_USAGE, "export writes json or accelerate; a table comes from phiplan show");
-    if (options->format == FORMAT_ACCELERATE && !makes_plan && verb != VERB_EXPORT)
-        return error_set(err, ERROR_USAGE, "--format accelerate is for plans: phiplan MODEL, import and export");
+        return error_set(err, ERROR_USAGE, "export writes json, accelerate, dot or svg; a table comes from phiplan show");
+    if (options->format >= FORMAT_ACCELERATE && !makes_plan && verb != VERB_EXPORT)
+        return error_set(err, ERROR_USAGE, "--format %s is for plans: phiplan MODEL, import and export",
+                         formats[options->format]);
     if (strcmp(request->dtype, "int8") == 0 && !accelerate_is_policy(request->policy))
         return error_set(err, ERROR_USAGE, "--dtype int8 is only what the hf- policies count with; here it takes f32, f16, "
                          "bf16, q8_0, q4_0 ...");

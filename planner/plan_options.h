@@ -9,7 +9,7 @@ enum plan_verb {
     VERB_CHECK, VERB_COLLECT, VERB_WHY, VERB_DIFF, VERB_HELP, VERB_VERSION
 };
 
-enum plan_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_ACCELERATE };
+enum plan_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_ACCELERATE, FORMAT_DOT, FORMAT_SVG };
 
 struct plan_options {
     enum plan_verb verb;

@@ -1,6 +1,7 @@
 /* phirun: generate text with a plan that phiplan made. It decides no placement. */
 #include "runtime/commands.h"
 #include "runtime/loaded_model.h"
+#include "runtime/replan.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -51,6 +52,8 @@ int main(int argc, char **argv) {
         ok = finish_output(&err);
     } else if (ok) {
         ok = commands[options.command](&options, &err);
+        if (!ok && options.replan && !interrupted_by && (err.kind == ERROR_STALE || err.kind == ERROR_NO_PLAN))
+            ok = replan_and_restart(&options, argv, &err);
     }
     run_options_release(&options);
     if (interrupted_by)

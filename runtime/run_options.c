@@ -11,7 +11,7 @@
 
 enum option_id {
     OPTION_HELP = 'h', OPTION_VERSION = 1000, OPTION_PLAN, OPTION_DB, OPTION_EXACT, OPTION_JSON,
-    OPTION_VERIFY, OPTION_IDS, OPTION_SYSTEM, OPTION_TEMPLATE, OPTION_RAW, OPTION_FULL_TEXT,
+    OPTION_VERIFY, OPTION_REPLAN, OPTION_IDS, OPTION_SYSTEM, OPTION_TEMPLATE, OPTION_RAW, OPTION_FULL_TEXT,
     OPTION_IGNORE_EOS, OPTION_EOS, OPTION_ROPE, OPTION_DECODE, OPTION_NO_SPECIAL,
     OPTION_MESSAGES, OPTION_NO_GENERATION_PROMPT, OPTION_OUT, OPTION_LAST,
     OPTION_TYPED    /* and on: typed_rows[id - OPTION_TYPED] */
@@ -65,6 +65,7 @@ static const struct option_row rows[] = {
     { OPTION_PLAN, "plan", "NAME", DEVICES, "which plan of the model (default: default)" },
     { OPTION_DB, "db", "FILE", DEVICES, "the store (default: $PHI_STORE, else per user)" },
     { OPTION_VERIFY, "verify", NULL, DEVICES, "hash the model's files again" },
+    { OPTION_REPLAN, "replan", NULL, DEVICES, "where no plan fits, run phiplan first" },
     { OPTION_JSON, "json", NULL, GENERATE | TOKENIZE, "one JSON object on standard output" },
     { 'v', "verbose", NULL, DEVICES, "settings, bytes and times, on standard error" },
     { OPTION_HELP, "help", NULL, ALL, "this text" },
@@ -382,6 +383,7 @@ static bool apply(struct run_options *options, int id, const char *value, struct
     case OPTION_EXACT: options->exact = true; return true;
     case OPTION_JSON: options->json = true; return true;
     case OPTION_VERIFY: options->verify = true; return true;
+    case OPTION_REPLAN: options->replan = true; return true;
     case OPTION_IDS: options->ids = value; return true;
     case OPTION_SYSTEM: options->system = value; return true;
     case OPTION_TEMPLATE: options->template_name = value; return true;

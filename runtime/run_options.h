@@ -19,7 +19,7 @@ struct run_options {
     const char *model;             /* all strings are borrowed from argv; NULL: not given */
     const char *plan_name;         /* "default" */
     const char *db;
-    bool exact, verbose, json, verify;
+    bool exact, verbose, json, verify, replan;
 
     const char *text;              /* -p, or tokenize's TEXT */
     const char *file;              /* -f; "-" is standard input */

@@ -104,7 +104,7 @@ static void wrong_usage_is_named(void **state) {
         { "a --kv q4_0", "--kv takes f16, f32, q8_0, not 'q4_0'" },
         { "a --weights q4_0", "--weights 'q4_0' is not part of this version" },
         { "a --slices auto", "--slices 'auto' is not part of this version" },
-        { "list --format dot", "--format accelerate, dot and svg are for plans" },
+        { "list --format dot", "--format dot is for plans" },
         { "a --stream", "'--stream' is not part of this version" },
         { "list --simulate x.json", "--simulate is for phiplan MODEL and import" },
         { "a --simulate x.json --probe", "nothing can be measured with it" },
@@ -117,7 +117,7 @@ static void wrong_usage_is_named(void **state) {
         { "import map.json", "import wants a FILE" },
         { "import map.json a --policy fill", "--policy 'fill' and the map" },
         { "import map.json a b", "'b' is one argument too many" },
-        { "export --format table", "export writes json or accelerate" },
+        { "export --format table", "export writes json, accelerate, dot or svg" },
         { "devices --format accelerate", "--format accelerate is for plans" },
         { "a --name=", "--name takes 1 to 63 characters" },
     };

@@ -44,6 +44,14 @@ case $BUILD in
 *-san) skip_test "Phi-3-mini on four devices is planned within 100 ms" "a build with sanitizers is slower" ;;
 *) true_that "Phi-3-mini on four devices is planned within 100 ms (best of five: $best ms)" test "$best" -lt 100 ;;
 esac
+run "$phiplan" "$work/phi3" --simulate docs/two_cards.json --format svg
+expect "a plan is drawn" 0 "</svg>"
+if command -v xmllint > /dev/null; then true_that "the drawing is sound XML" xmllint --noout "$work/out"; fi
+if command -v rsvg-convert > /dev/null; then
+    true_that "and can be rendered" rsvg-convert "$work/out" -o "$work/out.png"
+fi
+run "$phiplan" "$work/phi3" --simulate docs/two_cards.json --format dot
+expect "a plan is a graph" 0 '"gpu1" -> "gpu0"'
 bad() { echo "$2" > "$work/bad.json"; run "$phiplan" "$work/phi3" --simulate "$work/bad.json"; expect "$1" 2 "$3"; }
 bad "an unknown key is named" '{"devices": [{"type": "gpu", "memory": "1GiB", "speed": 1}]}' "no key 'speed'"
 bad "an unknown type is named" '{"devices": [{"type": "tpu", "memory": "1GiB"}]}' "not 'tpu'"
@@ -115,6 +123,19 @@ if [ "$two" -gt 1 ] && "$phiplan" devices --json | grep -q '"device": "cpu1"'; t
 else
     skip_test "two devices are explained" "POCL_DEVICES gives no second device here"
 fi
+run "$phiplan" export --format svg
+expect "a stored plan is drawn" 0 "</svg>"
+true_that "with the cost of its hops" grep -q ' ms</text>' "$work/out"
+run "$phiplan" export --format dot
+expect "or written as a graph" 0 "digraph plan"
+run "$phirun" "$model" --plan fresh --replan --raw -p hello -n 2
+expect "phirun --replan plans where there is no plan" 0 "planning '"
+run "$phirun" "$model" --plan fresh --raw -p hello -n 2
+true_that "once" sh -c "[ $status -eq 0 ] && ! grep -q planning '$work/err'"
+run env POCL_DEVICES=pthread "$phirun" "$model" --plan fresh --raw -p hello -n 2
+expect "a stale plan ends with 4" 4 "POCL_DEVICES"
+run env POCL_DEVICES=pthread "$phirun" "$model" --plan fresh --replan --raw -p hello -n 2
+expect "phirun --replan plans again and runs" 0 "saved"
 run "$phiplan" diff 1 1
 expect "a plan is like itself" 0 "are the same"
 run "$phiplan" diff 1

@@ -1,0 +1,130 @@
+#include "runtime/replan.h"
+
+#include "common/model_source.h"
+#include "db/plan_store.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* A command line with room for every option of a request. */
+struct arguments { const char *list[40]; char numbers[4][16]; unsigned count, number_count; };
+
+static void add(struct arguments *arguments, const char *option, const char *value) {
+    if (value && value[0]) {
+        arguments->list[arguments->count++] = option;
+        arguments->list[arguments->count++] = value;
+    }
+}
+
+static void add_number(struct arguments *arguments, const char *option, uint32_t value) {
+    char *text = arguments->numbers[arguments->number_count++];
+    snprintf(text, sizeof arguments->numbers[0], "%u", value);
+    add(arguments, option, value ? text : NULL);
+}
+
+static void add_request(struct arguments *arguments, const struct plan_request *request) {
+    add_number(arguments, "--ctx", request->context);
+    add_number(arguments, "--prompt", request->prompt_tokens);
+    add_number(arguments, "--new", request->new_tokens);
+    add_number(arguments, "--micro-batch", request->micro_batch);
+    add(arguments, "--kv", kv_type_name(request->kv_type));
+    add(arguments, "--weights", request->weights);
+    add(arguments, "--policy", request->policy);
+    add(arguments, "--rope", request->rope);
+    add(arguments, "--slices", request->slices);
+    add(arguments, "--devices", request->devices);
+    add(arguments, "--exclude", request->exclude);
+    add(arguments, "--max-memory", request->max_memory);
+    add(arguments, "--max-buffer", request->max_buffer);
+    add(arguments, "--pin", request->pins);
+    add(arguments, "--forbid", request->forbids);
+}
+
+/* The phiplan in this program's own folder. */
+static bool find_phiplan(char path[PATH_MAX + 16], struct error *err) {
+    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX);
+    if (length <= 0 || length >= PATH_MAX)
+        return error_set(err, ERROR_FAILED, "cannot find the phiplan beside this program: %s", strerror(errno));
+    path[length] = '\0';
+    char *slash = strrchr(path, '/');
+    snprintf(slash ? slash + 1 : path, 16, "phiplan");
+    return access(path, X_OK) == 0 ||
+           error_set(err, ERROR_FAILED, "cannot plan again: there is no program '%s'", path);
+}
+
+static bool replan(const struct run_options *options, const struct plan *old, struct error *err) {
+    char path[PATH_MAX + 16];
+    struct arguments arguments = { .list = { path, "plan", options->model }, .count = 3 };
+    posix_spawn_file_actions_t actions;
+    pid_t child;
+    int status = 0;
+    if (old && strcmp(old->request.policy, "import") == 0)
+        return error_set(err, ERROR_STALE, "plan %lld was made from a device map and no longer fits; import it again: "
+                         "phiplan import FILE '%s'", (long long)old->id, options->model);
+    if (!find_phiplan(path, err))
+        return false;
+    add(&arguments, "--name", options->plan_name);
+    add(&arguments, "--db", options->db);
+    if (old)
+        add_request(&arguments, &old->request);
+    if (posix_spawn_file_actions_init(&actions) != 0)
+        return error_set(err, ERROR_FAILED, "cannot plan again: out of memory");
+    posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+    fprintf(stderr, "phirun: planning '%s' again\n", options->model);
+    int code = posix_spawn(&child, path, &actions, NULL, (char *const *)arguments.list, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    if (code != 0)
+        return error_set(err, ERROR_FAILED, "cannot start '%s': %s", path, strerror(code));
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return error_set(err, ERROR_FAILED, "cannot wait for '%s': %s", path, strerror(errno));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return true;
+    return error_set(err, ERROR_FAILED, "phiplan could not plan '%s' again; its reason is above", options->model);
+}
+
+/* The newest plan of that name for the files that MODEL stands for; NULL: none is known. */
+static struct plan *find_old_plan(const struct run_options *options) {
+    struct model_source source = { 0 };
+    struct plan **plans = NULL, *old = NULL;
+    uint32_t count = 0;
+    char *path = options->db ? strdup(options->db) : plan_store_default_path(NULL);
+    struct plan_store *store = path ? plan_store_open(path, STORE_EXISTING, NULL) : NULL;
+    if (store && model_source_resolve(&source, options->model, NULL) &&
+        plan_store_list_plans(store, false, &plans, &count, NULL))
+        for (uint32_t i = 0; i < count && !old; i++)
+            if (strcmp(plans[i]->name, options->plan_name) == 0 && strcmp(plans[i]->model_path, source.path) == 0)
+                old = plan_store_load_plan(store, plans[i]->id, NULL);
+    plan_store_free_plans(plans, count);
+    model_source_release(&source);
+    plan_store_close(store);
+    free(path);
+    return old;
+}
+
+bool replan_and_restart(const struct run_options *options, char **argv, struct error *err) {
+    struct plan *old = find_old_plan(options);
+    struct error why = { 0 };
+    fprintf(stderr, "phirun: %s\n", err->text);
+    bool ok = replan(options, old, &why);
+    plan_free(old);
+    if (ok) {
+        size_t kept = 0;
+        for (size_t i = 0; argv[i]; i++)
+            if (strcmp(argv[i], "--replan") != 0)
+                argv[kept++] = argv[i];
+        argv[kept] = NULL;
+        execv("/proc/self/exe", argv);
+        error_set(&why, ERROR_FAILED, "cannot start again after planning: %s", strerror(errno));
+    }
+    *err = why;
+    return false;
+}
