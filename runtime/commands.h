@@ -11,6 +11,8 @@ bool command_bench(const struct run_options *options, struct error *err);
 bool command_tokenize(const struct run_options *options, struct error *err);
 bool command_template(const struct run_options *options, struct error *err);
 bool command_chat(const struct run_options *options, struct error *err);
+bool command_perplexity(const struct run_options *options, struct error *err);
+bool command_compare(const struct run_options *options, struct error *err);
 bool command_batch(const struct run_options *options, struct error *err);
 bool command_logits(const struct run_options *options, struct error *err);
 

@@ -38,6 +38,7 @@ int main(int argc, char **argv) {
         [COMMAND_GENERATE] = command_generate, [COMMAND_BENCH] = command_bench,
         [COMMAND_TOKENIZE] = command_tokenize, [COMMAND_TEMPLATE] = command_template,
         [COMMAND_LOGITS] = command_logits, [COMMAND_CHAT] = command_chat,
+        [COMMAND_PERPLEXITY] = command_perplexity, [COMMAND_COMPARE] = command_compare,
         [COMMAND_BATCH] = command_batch,
     };
     struct run_options options;

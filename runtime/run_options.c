@@ -13,7 +13,7 @@ enum option_id {
     OPTION_HELP = 'h', OPTION_VERSION = 1000, OPTION_PLAN, OPTION_DB, OPTION_EXACT, OPTION_JSON,
     OPTION_VERIFY, OPTION_REPLAN, OPTION_IDS, OPTION_SYSTEM, OPTION_TEMPLATE, OPTION_RAW, OPTION_FULL_TEXT,
     OPTION_IGNORE_EOS, OPTION_EOS, OPTION_ROPE, OPTION_DECODE, OPTION_NO_SPECIAL,
-    OPTION_MESSAGES, OPTION_NO_GENERATION_PROMPT, OPTION_OUT, OPTION_LAST,
+    OPTION_MESSAGES, OPTION_NO_GENERATION_PROMPT, OPTION_OUT, OPTION_LAST, OPTION_WINDOW, OPTION_WHOLE,
     OPTION_TYPED    /* and on: typed_rows[id - OPTION_TYPED] */
 };
 
@@ -29,7 +29,8 @@ enum option_id {
 #define CHAT IN(COMMAND_CHAT)
 #define BATCH IN(COMMAND_BATCH)
 #define SETTINGS (GENERATE | CHAT | BATCH)   /* the commands that generate */
-#define DEVICES (SETTINGS | BENCH | LOGITS)
+#define SCORES (IN(COMMAND_PERPLEXITY) | IN(COMMAND_COMPARE))
+#define DEVICES (SETTINGS | BENCH | LOGITS | SCORES)
 #define ALL (DEVICES | TOKENIZE | TEMPLATE)
 
 struct option_row {
@@ -42,8 +43,8 @@ struct option_row {
 
 static const struct option_row rows[] = {
     { 'p', "prompt", "TEXT", GENERATE, "the prompt: one user turn of the chat template" },
-    { 'f', "file", "FILE", GENERATE | TOKENIZE, "the prompt from a file; - is standard input" },
-    { OPTION_IDS, "ids", "1,2,3", GENERATE | LOGITS, "the prompt as token ids; no tokenizer, no BOS" },
+    { 'f', "file", "FILE", GENERATE | TOKENIZE | SCORES, "the prompt from a file; - is standard input" },
+    { OPTION_IDS, "ids", "1,2,3", GENERATE | LOGITS | SCORES, "the prompt as token ids; no tokenizer, no BOS" },
     { OPTION_SYSTEM, "system", "TEXT", GENERATE | CHAT | BATCH, "a system message before the user's turn" },
     { OPTION_TEMPLATE, "template", "NAME|FILE", GENERATE | CHAT | BATCH | TEMPLATE,
       "phi3, chatml, llama2, a chat template file, or a file with {prompt}" },
@@ -60,13 +61,15 @@ static const struct option_row rows[] = {
     { 'o', "output", "FILE", BATCH, "the results, one JSON object a line; goes on where it ends" },
     { OPTION_OUT, "out", "FILE", LOGITS, "raw float32 [positions][vocab]" },
     { OPTION_LAST, "last", NULL, LOGITS, "only the last position" },
+    { OPTION_WINDOW, "window", "N", SCORES, "tokens in a window (default: 512, at most the context)" },
+    { OPTION_WHOLE, "whole", NULL, SCORES, "count the first half of each window, too" },
     { OPTION_EXACT, "exact", NULL, DEVICES, "float arithmetic and float32 KV cache" },
     { OPTION_ROPE, "rope", "auto|short|long", DEVICES, "LongRoPE factors (default: the plan's)" },
-    { OPTION_PLAN, "plan", "NAME", DEVICES, "which plan of the model (default: default)" },
+    { OPTION_PLAN, "plan", "NAME", DEVICES & ~IN(COMMAND_COMPARE), "which plan of the model (default: default)" },
     { OPTION_DB, "db", "FILE", DEVICES, "the store (default: $PHI_STORE, else per user)" },
     { OPTION_VERIFY, "verify", NULL, DEVICES, "hash the model's files again" },
     { OPTION_REPLAN, "replan", NULL, DEVICES, "where no plan fits, run phiplan first" },
-    { OPTION_JSON, "json", NULL, GENERATE | TOKENIZE, "one JSON object on standard output" },
+    { OPTION_JSON, "json", NULL, GENERATE | TOKENIZE | SCORES, "one JSON object on standard output" },
     { 'v', "verbose", NULL, DEVICES, "settings, bytes and times, on standard error" },
     { OPTION_HELP, "help", NULL, ALL, "this text" },
     { OPTION_VERSION, "version", NULL, ALL, "the version" },
@@ -142,6 +145,10 @@ static const struct { const char *name; enum run_command command; const char *us
       "phirun logits ./model --ids 1,2,3 --out logits.f32 --exact" },
     { "chat", COMMAND_CHAT, "chat MODEL [--system TEXT] [options]",
       "phirun chat ./model.gguf --system 'Answer in one sentence.'" },
+    { "perplexity", COMMAND_PERPLEXITY, "perplexity MODEL -f FILE [--window N] [--json]",
+      "phirun perplexity ./model.gguf -f text.txt" },
+    { "compare", COMMAND_COMPARE, "compare MODEL PLAN_A PLAN_B -f FILE [--json]",
+      "phirun compare ./model default q4 -f text.txt" },
     { "batch", COMMAND_BATCH, "batch MODEL IN.jsonl -o OUT.jsonl [options]",
       "phirun batch ./model.gguf prompts.jsonl -o answers.jsonl   (lines: {\"prompt\": \"Hi\", \"top_k\": 5})" },
 };
@@ -402,6 +409,11 @@ static bool apply(struct run_options *options, int id, const char *value, struct
     case OPTION_NO_GENERATION_PROMPT: options->no_generation_prompt = true; return true;
     case OPTION_OUT: options->out = value; return true;
     case OPTION_LAST: options->last_only = true; return true;
+    case OPTION_WHOLE: options->whole = true; return true;
+    case OPTION_WINDOW:
+        return read_u32("--window", value, &options->window, err)
+               && (options->window >= 2
+                   || error_set(err, ERROR_USAGE, "--window takes at least 2 tokens, not '%s'", value));
     default: break;
     }
     if (id >= OPTION_TYPED && id < OPTION_TYPED + (int)COUNT(typed_rows))
@@ -499,6 +511,11 @@ static bool check(const struct run_options *options, int extra, char **extras, s
         return error_set(err, ERROR_USAGE, "give one of -p, -f and --ids, not several");
     if (options->command == COMMAND_LOGITS && (!options->ids || !options->out))
         return error_set(err, ERROR_USAGE, "phirun %s needs --ids and --out", program);
+    if ((SCORES & IN(options->command)) && !options->ids && !options->file)
+        return error_set(err, ERROR_USAGE, "phirun %s needs a text: -f FILE", program);
+    if (options->command == COMMAND_COMPARE && !options->plan_b)
+        return error_set(err, ERROR_USAGE, "phirun compare needs two plans by name; usage: phirun %s",
+                         commands[COMMAND_COMPARE].usage);
     if (options->command == COMMAND_BATCH && (!options->file || !options->out))
         return error_set(err, ERROR_USAGE, "phirun %s needs a file of prompts and -o FILE", program);
     if (options->command == COMMAND_TEMPLATE && !options->messages)
@@ -550,6 +567,10 @@ bool run_options_parse(struct run_options *options, int argc, char **argv, struc
         options->model = argv[optind++];
     if (options->command == COMMAND_TOKENIZE && optind < argc)
         options->text = argv[optind++];
+    if (options->command == COMMAND_COMPARE && optind + 1 < argc) {
+        options->plan_a = argv[optind++];
+        options->plan_b = argv[optind++];
+    }
     if (options->command == COMMAND_BATCH && optind < argc)
         options->file = argv[optind++];
     return check(options, argc - optind, argv + optind, err);

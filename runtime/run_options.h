@@ -10,7 +10,7 @@
 
 enum run_command {
     COMMAND_GENERATE, COMMAND_BENCH, COMMAND_TOKENIZE, COMMAND_TEMPLATE, COMMAND_LOGITS,
-    COMMAND_CHAT, COMMAND_BATCH
+    COMMAND_CHAT, COMMAND_PERPLEXITY, COMMAND_COMPARE, COMMAND_BATCH
 };
 
 struct run_options {
@@ -41,6 +41,9 @@ struct run_options {
     bool no_generation_prompt;
     const char *out;               /* logits --out FILE */
     bool last_only;
+    uint32_t window;               /* perplexity --window; 0: not given */
+    bool whole;                    /* perplexity --whole */
+    const char *plan_a, *plan_b;   /* compare */
 
     uint32_t bench_prompt, bench_new, bench_depth, bench_repeats;
     const char *bench_format;      /* "md", "json", "csv" */

@@ -34,7 +34,7 @@ equal "an end token ends it and is among the ids" "[$first]" "$(json "$work/out"
 equal "and is the reason" eos "$(json "$work/out" '$.sequences[0].finish_reason')"
 run "$phirun" "$model" --ids "$prompt" -v -n 4
 expect "-v shows bytes by device" 0 "bytes loaded"
-equal "every run has a row in the store" 3 "$(sql "select count(*) from run where kind = 'generate'")"
+equal "every run has a row in the store" 3 "$(sql "select count(*) from run where kind in ('generate', 'exact')")"
 equal "no text is stored" 0 "$(sql "select count(*) from run where settings like '%$first,%'")"
 run "$phirun" "$model" -p Hello --temperature 1 --seed 7 -n 20
 sampled=$out
