@@ -567,9 +567,9 @@ bool run_options_parse(struct run_options *options, int argc, char **argv, struc
         options->model = argv[optind++];
     if (options->command == COMMAND_TOKENIZE && optind < argc)
         options->text = argv[optind++];
-    if (options->command == COMMAND_COMPARE && optind + 1 < argc) {
-        options->plan_a = argv[optind++];
-        options->plan_b = argv[optind++];
+    if (options->command == COMMAND_COMPARE) {
+        options->plan_a = optind < argc ? argv[optind++] : NULL;
+        options->plan_b = optind < argc ? argv[optind++] : NULL;
     }
     if (options->command == COMMAND_BATCH && optind < argc)
         options->file = argv[optind++];
