@@ -58,7 +58,7 @@ tail -c 4000 "$work/logits" | cmp -s - "$work/last" && pass "--last gives the sa
 run "$phirun" bench "$model" -p 16 -n 4 -r 2 -o json
 expect "bench measures" 0
 equal "both tests" "pp16 tg4" "$(json "$work/out" '$[0].test') $(json "$work/out" '$[1].test')"
-equal "bench is in the store" 2 "$(sql "select count(*) from run where kind = 'bench'")"
+equal "every repetition of the bench is in the store" 4 "$(sql "select count(*) from run where kind = 'bench'")"
 run "$phirun" tokenize "$model" "Hello" --json
 expect "tokenize prints ids and pieces" 0 '"pieces"'
 run "$phirun" tokenize "$model" --decode "$(json "$work/out" '$.ids' | tr -d '[]')"
