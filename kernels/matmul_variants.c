@@ -3,6 +3,9 @@
 #include "kernels/ops_internal.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #define TYPE_BIT(type) (1u << (type))
 #define FLOAT_TYPES (TYPE_BIT(TENSOR_F32) | TYPE_BIT(TENSOR_F16) | TYPE_BIT(TENSOR_BF16))
@@ -35,8 +38,11 @@ static bool has_avx2(cl_device_id id) {
     return __builtin_cpu_supports("avx2") && is_pocl_cpu(id);
 }
 
+/* Not every compiler's __builtin_cpu_supports() knows "f16c"; AVX2 says that the system
+ * saves the registers. */
 static bool has_f16c(cl_device_id id) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && is_pocl_cpu(id);
+    unsigned a, b, c, d;
+    return has_avx2(id) && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
 static bool has_avx512_vnni(cl_device_id id) {
