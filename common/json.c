@@ -176,3 +176,25 @@ bool json_get_str(const json_t *object, const char *key, const char *file, const
     *value = string;
     return true;
 }
+
+void json_print_string(const char *string, struct text *text) {
+    json_t *value = json_string(string);
+    if (!value) {
+        struct text ascii;
+        text_init(&ascii);
+        for (const char *c = string; *c; c++)
+            if ((unsigned char)*c < 0x80)
+                text_append_char(&ascii, *c);
+            else
+                text_append_utf8(&ascii, 0xfffd);
+        value = ascii.failed ? NULL : json_string(ascii.bytes);
+        text_release(&ascii);
+    }
+    char *printed = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII) : NULL;
+    if (printed)
+        text_append(text, printed);
+    else
+        text->failed = true;
+    free(printed);
+    json_decref(value);
+}

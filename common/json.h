@@ -7,6 +7,7 @@
 #define COMMON_JSON_H
 
 #include "common/error.h"
+#include "common/text.h"
 
 #include <jansson.h>
 #include <stddef.h>
@@ -28,5 +29,9 @@ bool json_get_bool(const json_t *object, const char *key, const char *file, bool
 /* Borrowed from the object. */
 bool json_get_str(const json_t *object, const char *key, const char *file, const char **value,
                   struct error *err);
+
+/* Append a string in quotes, all of it ASCII. Bytes that are no UTF-8 have no spelling in
+ * JSON: each is printed as U+FFFD. */
+void json_print_string(const char *string, struct text *text);
 
 #endif

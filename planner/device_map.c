@@ -1,5 +1,7 @@
 #include "planner/device_map.h"
 
+#include "common/json.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,32 +37,18 @@ void device_map_place_text(struct device_map_place place, char text[24]) {
                                  : place.device == DEVICE_MAP_DISK ? "disk" : place.name);
 }
 
-/* Printable ASCII as it is, the rest as \u escapes; bytes that are no UTF-8 one by one. */
-static void print_string(const char *string, struct text *text) {
-    text_append_char(text, '"');
-    for (const unsigned char *c = (const unsigned char *)string; *c; c++) {
-        if (*c == '"' || *c == '\\')
-            text_append_format(text, "\\%c", *c);
-        else if (*c < 0x20 || *c > 0x7e)
-            text_append_format(text, "\\u%04x", *c);
-        else
-            text_append_char(text, (char)*c);
-    }
-    text_append_char(text, '"');
-}
-
 void device_map_print(const struct device_map *map, struct text *text) {
     text_append_char(text, '{');
     for (size_t i = 0; i < map->count; i++) {
         char place[24];
         text_append(text, i ? ", " : "");
-        print_string(map->entries[i].key, text);
+        json_print_string(map->entries[i].key, text);
         text_append(text, ": ");
         device_map_place_text(map->entries[i].place, place);
         if (map->entries[i].place.device >= 0)
             text_append(text, place);
         else
-            print_string(place, text);
+            json_print_string(place, text);
     }
     text_append_char(text, '}');
 }

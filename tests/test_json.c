@@ -189,6 +189,25 @@ static void sentences_carry_no_control_characters(void **state) {
     assert_string_equal(err.text, "a b c? ?? \xe2\x82\xac \xed\x95\x9c ?");
 }
 
+static void strings_are_printed_as_they_are_read(void **state) {
+    (void)state;
+    static const char *const strings[][2] = {
+        { "plain.0", "\"plain.0\"" },
+        { "\"\\\n\x1b", "\"\\\"\\\\\\n\\u001B\"" },
+        { "\xd5\x83/\xf0\x9f\x98\x80", "\"\\u0543/\\uD83D\\uDE00\"" },
+        { "a\xff\xd5", "\"a\\uFFFD\\uFFFD\"" },
+        { "", "\"\"" },
+    };
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
+        struct text text;
+        text_init(&text);
+        json_print_string(strings[i][0], &text);
+        assert_false(text.failed);
+        assert_string_equal(text.bytes, strings[i][1]);
+        text_release(&text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(absent_and_null_leave_the_value_as_it_was),
@@ -200,6 +219,7 @@ int main(void) {
         cmocka_unit_test(hostile_nesting_and_numbers_of_values_are_refused),
         cmocka_unit_test(texts_that_end_early_are_refused),
         cmocka_unit_test(files_are_read_up_to_a_ceiling),
+        cmocka_unit_test(strings_are_printed_as_they_are_read),
         cmocka_unit_test(sentences_carry_no_control_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -145,5 +145,6 @@ printf '{"model_type":"qwen2",%s,"use_sliding_window":false,"sliding_window":8,"
 
 printf '\144\000\000\002\005abcde' > fuzz_store/changes
 printf '{"": 0}' > fuzz_device_map/whole
+printf '{"m\303\266del": 0, "\325\203.layers": "cpu", "\360\237\230\200": "disk"}' > fuzz_device_map/letters
 printf '{"model.embed_tokens": 0, "model.layers.0": 1, "model.layers.1.mlp": "cuda:1", "attn.2": "gpu0", "lm_head": "cpu", "model.norm": "disk"}' > fuzz_device_map/modules
 printf '{"plan":null,"name":"default","request":{"ctx":512,"prompt":342,"new":170,"micro_batch":256,"kv":"f16","weights":"keep","policy":"fastest","rope":"auto"},"devices":[{"device":"host","units":["embed"]},{"device":"cpu0","units":["attn.0","ffn.0","head"]}]}' > fuzz_device_map/plan
