@@ -89,6 +89,7 @@ check-layers:  ## check that #include lines obey the module order
 	    ! grep -nE "#include \"($$2)/" $$1/*.[ch] || exit 1; done
 	$(Q)! grep -l '<sqlite3\.h>' common/*.[ch] kernels/*.[ch] planner/*.[ch] runtime/*.[ch]
 	$(Q)! grep -lE '<(CL/cl|CL/opencl)\.h>' db/*.[ch] kernels/*.[ch] planner/*.[ch] runtime/*.[ch]
+	$(Q)! grep -l '<zlib\.h>' $(filter-out common/compress.c,$(wildcard common/*.[ch] db/*.[ch] kernels/*.[ch] planner/*.[ch] runtime/*.[ch]))
 	$(Q)for h in */*.h; do $(CC) $(CPPFLAGS) -std=c11 -Wall -Wextra -Wpedantic -fsyntax-only -x c $$h || exit 1; done
 
 # The same rules once more, by clang; every tests/fuzz_*.c becomes a libFuzzer program.
