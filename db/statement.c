@@ -22,6 +22,9 @@ bool store_failed(struct plan_store *store, struct error *err, const char *what)
     case SQLITE_READONLY:
         return error_set(err, ERROR_FAILED, "cannot %s: plan database '%s' cannot be written; give another "
                          "file with --db", what, path);
+    case SQLITE_INTERRUPT:
+        return error_set(err, ERROR_FAILED, "cannot %s: plan database '%s' does not come to an end; move it away "
+                         "or restore a copy, then run phiplan", what, path);
     case SQLITE_FULL:
         return error_set(err, ERROR_FAILED, "cannot %s: no room left for plan database '%s'", what, path);
     case SQLITE_IOERR: case SQLITE_CANTOPEN: {
@@ -36,6 +39,7 @@ bool store_failed(struct plan_store *store, struct error *err, const char *what)
 }
 
 bool store_execute(struct plan_store *store, const char *sql, const char *what, struct error *err) {
+    store->ticks = 0;
     return sqlite3_exec(store->db, sql, NULL, NULL, NULL) == SQLITE_OK || store_failed(store, err, what);
 }
 
@@ -65,6 +69,7 @@ void store_now(char text[32]) {
 bool statement_open(struct statement *statement, struct plan_store *store, const char *what,
                     const char *sql, struct error *err) {
     *statement = (struct statement){ .store = store, .what = what, .next = 1 };
+    store->ticks = 0;
     return sqlite3_prepare_v2(store->db, sql, -1, &statement->handle, NULL) == SQLITE_OK ||
            store_failed(store, err, what);
 }
@@ -128,6 +133,7 @@ bool statement_row(struct statement *statement, bool *failed, struct error *err)
 
 bool statement_run(struct statement *statement, struct error *err) {
     bool failed;
+    statement->store->ticks = 0;
     while (statement_row(statement, &failed, err))
         continue;
     sqlite3_reset(statement->handle);

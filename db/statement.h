@@ -17,7 +17,12 @@ struct plan_store {
     sqlite3 *db;
     char *path;
     bool read_only;
+    unsigned ticks;         /* of STORE_TICK steps, since a statement was begun */
 };
+
+/* A statement of ours takes thousands of SQLite's steps. One that takes tens of millions
+ * reads a table that somebody has replaced by an endless view; it is given up. */
+enum { STORE_TICK = 1 << 20, STORE_TICK_LIMIT = 64 };
 
 /* err: what SQLite says of the last call, as a sentence about the store. Always false. */
 bool store_failed(struct plan_store *store, struct error *err, const char *what);

@@ -78,11 +78,16 @@ static char *immutable_uri(const char *path) {
     return text_take(&uri);
 }
 
+static int count_ticks(void *store) {
+    return ++((struct plan_store *)store)->ticks > STORE_TICK_LIMIT;
+}
+
 /* Everything that a connection needs, whatever the file; reads the first page. */
 static bool configure(struct plan_store *store, struct error *err) {
     sqlite3_busy_timeout(store->db, BUSY_TIMEOUT_MS);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, 1 << 28);
+    sqlite3_progress_handler(store->db, STORE_TICK, count_ticks, store);
     return store_execute(store, "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; "
                          "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; "
                          "SELECT count(*) FROM sqlite_master", "open the store", err);
