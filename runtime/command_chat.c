@@ -3,6 +3,7 @@
 #include "runtime/chat_session.h"
 #include "runtime/commands.h"
 #include "runtime/line_input.h"
+#include "runtime/prompt_cache.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -23,6 +24,7 @@ struct chat_command {
     uint32_t answers, answers_of_seed;
     uint32_t sequences;                      /* that the engine was opened for */
     struct chat_answer last;
+    struct prompt_cache cache;
     struct run_record total;
 };
 
@@ -290,6 +292,8 @@ bool command_chat(const struct run_options *options, struct error *err) {
     if (ok && command.settings.num_return_sequences > 1)
         ok = error_set(err, ERROR_USAGE, "a conversation goes on from one answer: drop --num-return-sequences");
     if (ok) {
+        prompt_cache_init(&command.cache, options->prompt_cache, &command.loaded);
+        prompt_cache_restore(&command.cache, chat_session_timeline(command.chat), NULL, 0);
         command.seed = command.settings.sampling.seed;
         command.is_terminal = line_input_is_terminal(command.input);
         if (command.is_terminal) {
@@ -302,6 +306,10 @@ bool command_chat(const struct run_options *options, struct error *err) {
         ok = talk(&command, err);
     }
     if (command.answers) {
+        uint32_t count;
+        struct session *timeline = chat_session_timeline(command.chat);
+        const int32_t *tokens = session_tokens(timeline, &count);
+        prompt_cache_save(&command.cache, timeline, tokens, count);
         command.total.load_s = command.loaded.load_seconds;
         generation_settings_text(&command.settings, command.total.settings, sizeof command.total.settings);
         loaded_model_record(&command.loaded, &command.total);

@@ -4,11 +4,20 @@
 #include "runtime/generate.h"
 #include "runtime/loaded_model.h"
 #include "runtime/prompt.h"
+#include "runtime/prompt_cache.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* What the callbacks of a run need. */
+struct output {
+    uint32_t printed;            /* ids */
+    struct prompt_cache cache;
+    struct session *session;
+    const struct prompt *prompt;
+};
 
 static bool print_text(void *context, const char *bytes, size_t length, struct error *err) {
     (void)context;
@@ -18,9 +27,16 @@ static bool print_text(void *context, const char *bytes, size_t length, struct e
 
 /* Without a tokenizer the ids are all there is to show. */
 static bool print_id(void *context, int32_t id, struct error *err) {
-    uint32_t *printed = context;
-    printf("%s%d", (*printed)++ ? "," : "", id);
+    struct output *output = context;
+    printf("%s%d", output->printed++ ? "," : "", id);
     return finish_output(err);
+}
+
+/* Where the answer may cross LongRoPE's switch, the prompt's KV is not there any more at its end. */
+static void keep_prompt(void *context) {
+    struct output *output = context;
+    if (session_steady_room(output->session) < session_room(output->session))
+        prompt_cache_save(&output->cache, output->session, output->prompt->ids, output->prompt->count);
 }
 
 /* Several answers, each on lines of its own, with a line of dashes between them. */
@@ -84,13 +100,13 @@ static double decode_rate(const struct generation *result) {
 static bool print_json(const struct loaded_model *loaded, const struct run_options *options,
                        const struct generation *result, const struct prompt *prompt,
                        const struct run_record *run, struct error *err) {
-    json_t *object = json_pack("{s:s, s:I, s:i, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o, s:s}",
+    json_t *object = json_pack("{s:s, s:I, s:i, s:i, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o, s:s}",
         "model", loaded->model->name, "plan", (json_int_t)loaded->plan->id,
-        "prompt_tokens", (int)prompt->count,
+        "prompt_tokens", (int)prompt->count, "cached_tokens", (int)result->reused,
         "sequences", sequence_list(result, prompt, options->full_text),
         "timings", "load_s", run->load_s, "first_token_s", run->first_token_s,
         "prefill_s", run->prefill_s, "decode_s", run->decode_s,
-        "prefill_tokens_per_s", rate(prompt->count, run->prefill_s),
+        "prefill_tokens_per_s", rate(run->prompt_tokens, run->prefill_s),
         "decode_tokens_per_s", decode_rate(result),
         "devices", device_list(loaded), "settings", run->settings);
     if (!object)
@@ -108,6 +124,8 @@ static void print_timings(const struct loaded_model *loaded, const struct run_re
             "decode %u tokens, %.1f tok/s; %s\n", run->load_s, run->first_token_s,
             run->prompt_tokens, rate(run->prompt_tokens, run->prefill_s), run->new_tokens,
             decode_rate(result), run->finish_reason);
+    if (result->reused)
+        fprintf(stderr, "prompt cache: %u more tokens of the prompt were there\n", result->reused);
     if (result->guessed)
         fprintf(stderr, "speculation: %u of %u guesses were right\n", result->accepted, result->guessed);
     loaded_model_report(loaded);
@@ -121,13 +139,18 @@ bool command_generate(const struct run_options *options, struct error *err) {
     struct generation result = { 0 };
     struct prompt prompt = { 0 };
     struct session *session = NULL;
-    uint32_t printed = 0;
+    struct output output = { .prompt = &prompt };
     text_init(&prompt.text);
 
     bool ok = loaded_model_open(&loaded, options, &load, err)
               && prompt_make(&prompt, options, loaded.tokenizer, loaded.model->name,
                              loaded.model->vocab_size, err)
               && (session = session_new(loaded.engine, 0, loaded_model_rope(&loaded, options), err));
+    output.session = session;
+    if (ok) {
+        prompt_cache_init(&output.cache, options->prompt_cache, &loaded);
+        prompt_cache_restore(&output.cache, session, prompt.ids, prompt.count);
+    }
     bool has_text = loaded.tokenizer != NULL;
     bool streams = !options->json && settings.num_return_sequences == 1 && settings.num_beams == 1;
     if (ok && streams && options->full_text)
@@ -135,7 +158,8 @@ bool command_generate(const struct run_options *options, struct error *err) {
     if (ok) {
         struct generate_request request = {
             .session = session, .engine = loaded.engine, .tokenizer = loaded.tokenizer, .settings = &settings,
-            .prompt = prompt.ids, .count = prompt.count, .context = &printed,
+            .prompt = prompt.ids, .count = prompt.count, .context = &output,
+            .on_prompt = keep_prompt,
             .on_text = streams ? print_text : NULL, .on_token = streams && !has_text ? print_id : NULL,
         };
         ok = generate(&request, &result, err);
@@ -150,12 +174,14 @@ bool command_generate(const struct run_options *options, struct error *err) {
     if (ok) {
         const char *finish = result.sequence_count ? finish_reason_name(result.sequences[0].finish)
                                                    : finish_reason_name(FINISH_INTERRUPTED);
-        struct run_record run = { .kind = "generate", .prompt_tokens = prompt.count,
+        struct run_record run = { .kind = "generate", .prompt_tokens = prompt.count - result.reused,
             .new_tokens = result.token_count, .load_s = loaded.load_seconds,
             .first_token_s = result.first_token_at > 0 ? result.first_token_at - started : 0,
             .prefill_s = result.prefill_s, .decode_s = result.decode_s };
         if (options->exact)   /* another arithmetic: no measure of the plan */
             snprintf(run.kind, sizeof run.kind, "exact");
+        else if (result.reused)
+            snprintf(run.kind, sizeof run.kind, "cached");   /* few tokens after many: none either */
         snprintf(run.finish_reason, sizeof run.finish_reason, "%s", finish);
         generation_settings_text(&settings, run.settings, sizeof run.settings);
         loaded_model_record(&loaded, &run);
@@ -167,6 +193,8 @@ bool command_generate(const struct run_options *options, struct error *err) {
         if (!plan_store_add_run(loaded.store, &run, &not_kept))
             fprintf(stderr, "phirun: this run was not recorded: %s\n", not_kept.text);
     }
+    if (ok)
+        prompt_cache_save(&output.cache, session, prompt.ids, prompt.count);
     generation_release(&result);
     session_free(session);
     prompt_release(&prompt);

@@ -76,6 +76,20 @@ bool engine_sequence_truncate(struct engine *engine, uint32_t sequence, uint32_t
 bool engine_sequence_fork(struct engine *engine, uint32_t source, uint32_t target,
                           uint32_t length, struct error *err);
 
+/* Keys and values of a sequence as bytes that do not depend on where the units are. Page p has
+ * the positions from p * KV_PAGE_TOKENS on: for each attn unit K, then V, each
+ * [kv_head][KV_PAGE_TOKENS][vector]; what follows the sequence's end in its last page is not
+ * defined. A page that is written must not be shared, and belongs to positions that are there:
+ * engine_sequence_extend() adds some to an empty sequence, to be written before anything runs. */
+uint64_t engine_page_bytes(const struct engine *engine);
+bool engine_sequence_extend(struct engine *engine, uint32_t sequence, uint32_t length, struct error *err);
+bool engine_sequence_read_page(struct engine *engine, uint32_t sequence, uint32_t page, uint8_t *bytes,
+                               struct error *err);
+bool engine_sequence_write_page(struct engine *engine, uint32_t sequence, uint32_t page, const uint8_t *bytes,
+                                struct error *err);
+enum kv_type engine_kv_type(const struct engine *engine);
+enum numeric_class engine_numeric(const struct engine *engine);
+
 uint32_t engine_context(const struct engine *engine);      /* tokens of KV in all */
 const struct model *engine_model(const struct engine *engine);
 const struct engine_unpacked *engine_unpacked(const struct engine *engine);

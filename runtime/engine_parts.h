@@ -106,6 +106,7 @@ struct engine {
     uint32_t *lengths_before;              /* [sequence_count] at the start of a forward */
     struct kv_copy *copies;                /* [sequence_count] */
     uint32_t copy_count;
+    struct { int32_t page; uint8_t *target; const uint8_t *source; } moved;   /* see engine_pages.c */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;

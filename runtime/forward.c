@@ -194,3 +194,37 @@ bool forward_copy_page(const struct forward *forward, int32_t from, int32_t to, 
     }
     return true;
 }
+
+/* What lies in `target` where it is read, in `source` where it is written. */
+static bool move_page(const struct forward *forward, int32_t page, uint64_t page_bytes, uint8_t *target,
+                      const uint8_t *source, struct error *err) {
+    uint64_t at = 0;
+    cl_int code = CL_SUCCESS;
+    for (uint32_t unit = 0; unit < unit_count(forward->model) && code == CL_SUCCESS; unit++) {
+        if (unit_at(forward->model, unit).kind != UNIT_ATTN)
+            continue;
+        cl_mem pages[2] = { forward->memory->units[unit].k, forward->memory->units[unit].v };
+        for (int i = 0; i < 2; i++, at += page_bytes) {
+            if (!pages[i] || code != CL_SUCCESS)
+                continue;
+            code = target ? clEnqueueReadBuffer(forward->queue, pages[i], CL_FALSE, (uint64_t)page * page_bytes,
+                                                page_bytes, target + at, 0, NULL, NULL)
+                          : clEnqueueWriteBuffer(forward->queue, pages[i], CL_FALSE, (uint64_t)page * page_bytes,
+                                                 page_bytes, source + at, 0, NULL, NULL);
+        }
+    }
+    /* After a failure, too: what is queued uses the caller's memory. */
+    cl_int finished = clFinish(forward->queue);
+    code = code == CL_SUCCESS ? finished : code;
+    return code == CL_SUCCESS || opencl_failed(err, code, "cannot move a KV page of '%s'", forward->device);
+}
+
+bool forward_read_page(const struct forward *forward, int32_t page, uint64_t page_bytes, uint8_t *bytes,
+                       struct error *err) {
+    return move_page(forward, page, page_bytes, bytes, NULL, err);
+}
+
+bool forward_write_page(const struct forward *forward, int32_t page, uint64_t page_bytes, const uint8_t *bytes,
+                        struct error *err) {
+    return move_page(forward, page, page_bytes, NULL, bytes, err);
+}

@@ -198,6 +198,8 @@ static bool prefill(struct run *run, struct error *err) {
     if (!session_replay(request->session, request->prompt, request->count, run->logits, err))
         return false;
     run->result->reused = request->count - session_last_pass(request->session);
+    if (request->on_prompt)
+        request->on_prompt(request->context);
     return true;
 }
 

@@ -42,6 +42,7 @@ struct generate_request {
     const struct generation_settings *settings;
     const int32_t *prompt;
     uint32_t count;           /* at least 1 */
+    void (*on_prompt)(void *context);   /* may be NULL; the session has the prompt, nothing is chosen yet */
     generate_token *on_token; /* may be NULL */
     generate_text *on_text;   /* may be NULL; what is certain, never half a character */
     void *context;

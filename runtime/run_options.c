@@ -13,7 +13,7 @@ enum option_id {
     OPTION_HELP = 'h', OPTION_VERSION = 1000, OPTION_PLAN, OPTION_DB, OPTION_EXACT, OPTION_JSON,
     OPTION_VERIFY, OPTION_REPLAN, OPTION_IDS, OPTION_SYSTEM, OPTION_TEMPLATE, OPTION_RAW, OPTION_FULL_TEXT,
     OPTION_IGNORE_EOS, OPTION_EOS, OPTION_ROPE, OPTION_DECODE, OPTION_NO_SPECIAL,
-    OPTION_MESSAGES, OPTION_NO_GENERATION_PROMPT, OPTION_OUT, OPTION_LAST, OPTION_WINDOW, OPTION_WHOLE,
+    OPTION_MESSAGES, OPTION_PROMPT_CACHE, OPTION_NO_GENERATION_PROMPT, OPTION_OUT, OPTION_LAST, OPTION_WINDOW, OPTION_WHOLE,
     OPTION_TYPED    /* and on: typed_rows[id - OPTION_TYPED] */
 };
 
@@ -51,6 +51,8 @@ static const struct option_row rows[] = {
     { OPTION_RAW, "raw", NULL, GENERATE | BATCH, "take the prompt as it is, without a chat template" },
     { OPTION_EOS, "eos", "IDS", SETTINGS, "end at these ids instead of the model's" },
     { OPTION_IGNORE_EOS, "ignore-eos", NULL, SETTINGS, "go on after an end token" },
+    { OPTION_PROMPT_CACHE, "prompt-cache", "FILE", GENERATE | CHAT,
+      "keep what the prompt became in FILE, and start from it" },
     { OPTION_FULL_TEXT, "full-text", NULL, GENERATE, "print the prompt before the answer" },
     { OPTION_DECODE, "decode", "IDS", TOKENIZE, "print the text of these ids" },
     { OPTION_NO_SPECIAL, "no-special", NULL, TOKENIZE,
@@ -394,6 +396,7 @@ static bool apply(struct run_options *options, int id, const char *value, struct
     case OPTION_IDS: options->ids = value; return true;
     case OPTION_SYSTEM: options->system = value; return true;
     case OPTION_TEMPLATE: options->template_name = value; return true;
+    case OPTION_PROMPT_CACHE: options->prompt_cache = value; return true;
     case OPTION_RAW: options->raw = true; return true;
     case OPTION_FULL_TEXT: options->full_text = true; return true;
     case OPTION_IGNORE_EOS: options->ignore_eos = true; return true;

@@ -26,6 +26,7 @@ struct run_options {
     const char *ids;               /* --ids, as typed */
     const char *system;
     const char *template_name;     /* --template: built-in name or file */
+    const char *prompt_cache;      /* --prompt-cache FILE */
     bool raw, full_text;
 
     json_t *typed;                 /* owned; how to generate, as generate()'s keywords:

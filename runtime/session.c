@@ -55,7 +55,7 @@ void session_free(struct session *session) {
 
 /* As transformers: the factors depend on the length of the whole sequence, and are
  * the same for all of its positions. */
-static bool wants_long(const struct session *session, uint32_t length) {
+bool session_wants_long(const struct session *session, uint32_t length) {
     const struct rope_parameters *rope = &engine_model(session->engine)->rope;
     if (rope->scaling != ROPE_LONGROPE || session->policy == ROPE_SHORT)
         return false;
@@ -74,7 +74,7 @@ static bool append(struct session *session, const int32_t *tokens, uint32_t coun
                          engine_model(session->engine)->source.argument,
                          (unsigned long long)session->length + count);
     uint32_t total = session->length + count;
-    bool long_rope = wants_long(session, total);
+    bool long_rope = session_wants_long(session, total);
     if (session->kv_length > 0 && session->kv_long != long_rope) {
         if (!engine_sequence_truncate(session->engine, session->sequence, 0, err))
             return false;
@@ -214,7 +214,7 @@ bool session_append_each(struct session *const *sessions, uint32_t count, const 
         return error_set(err, ERROR_USAGE, "the plan's context of %u tokens is full; make a larger plan: "
                          "phiplan '%s' --ctx %u", context, engine_model(sessions[0]->engine)->source.argument,
                          length + 1);
-    bool long_rope = wants_long(sessions[0], length + 1), is_steady = true;
+    bool long_rope = session_wants_long(sessions[0], length + 1), is_steady = true;
     for (uint32_t i = 0; i < count; i++) {
         sessions[i]->tokens[sessions[i]->length++] = tokens[i];
         is_steady = is_steady && (!sessions[i]->kv_length || sessions[i]->kv_long == long_rope);
@@ -232,10 +232,14 @@ bool session_append_each(struct session *const *sessions, uint32_t count, const 
     return ok;
 }
 
+uint32_t session_room(const struct session *session) {
+    return engine_context(session->engine) - session->length;
+}
+
 uint32_t session_steady_room(const struct session *session) {
-    uint32_t room = engine_context(session->engine) - session->length;
+    uint32_t room = session_room(session);
     uint32_t original = engine_model(session->engine)->rope.original_context;
-    if (session->length <= original && wants_long(session, original + 1) && !wants_long(session, session->length)
+    if (session->length <= original && session_wants_long(session, original + 1) && !session_wants_long(session, session->length)
         && original - session->length < room)
         return original - session->length;
     return room;
@@ -261,6 +265,36 @@ bool session_replay(struct session *session, const int32_t *tokens, uint32_t cou
         common++;
     return session_truncate(session, common, err)
            && session_append(session, tokens + common, count - common, logits, err);
+}
+
+uint32_t session_kv_length(const struct session *session, bool *long_rope) {
+    *long_rope = session->kv_long;
+    return session->kv_length;
+}
+
+bool session_read_page(const struct session *session, uint32_t page, uint8_t *bytes, struct error *err) {
+    return engine_sequence_read_page(session->engine, session->sequence, page, bytes, err);
+}
+
+bool session_restore(struct session *session, const int32_t *tokens, uint32_t count, bool long_rope,
+                     session_page_source *source, void *context, struct error *err) {
+    uint8_t *bytes = malloc(engine_page_bytes(session->engine));
+    bool ok = bytes || error_set(err, ERROR_FAILED, "cannot restore %u tokens: out of memory", count);
+    session->length = session->kv_length = 0;
+    ok = ok && engine_sequence_truncate(session->engine, session->sequence, 0, err)
+         && engine_sequence_extend(session->engine, session->sequence, count, err);
+    for (uint32_t page = 0; ok && page * KV_PAGE_TOKENS < count; page++)
+        ok = source(context, page, bytes, err)
+             && engine_sequence_write_page(session->engine, session->sequence, page, bytes, err);
+    free(bytes);
+    if (!ok) {
+        engine_sequence_truncate(session->engine, session->sequence, 0, NULL);
+        return false;
+    }
+    memcpy(session->tokens, tokens, count * sizeof *tokens);
+    session->length = session->kv_length = count;
+    session->kv_long = long_rope;
+    return true;
 }
 
 struct session *session_fork(struct session *session, uint32_t sequence, struct error *err) {

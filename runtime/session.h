@@ -39,7 +39,8 @@ bool session_replay(struct session *session, const int32_t *tokens, uint32_t cou
 bool session_append_each(struct session *const *sessions, uint32_t count, const int32_t *tokens,
                          float *logits, struct error *err);
 
-/* How many more tokens can be appended without running everything again (LongRoPE). */
+uint32_t session_room(const struct session *session);   /* how many more tokens the context takes */
+/* How many more without running everything again (LongRoPE). */
 uint32_t session_steady_room(const struct session *session);
 
 bool session_truncate(struct session *session, uint32_t length, struct error *err);
@@ -48,6 +49,20 @@ bool session_truncate(struct session *session, uint32_t length, struct error *er
 struct session *session_fork(struct session *session, uint32_t sequence, struct error *err);
 
 const int32_t *session_tokens(const struct session *session, uint32_t *count);   /* borrowed */
+
+/* ---- the KV as bytes: see engine_page_bytes() ---- */
+
+/* How many tokens have their KV now, and whether by the long factors of LongRoPE. */
+uint32_t session_kv_length(const struct session *session, bool *long_rope);
+/* The factors that a sequence of this length is run with. */
+bool session_wants_long(const struct session *session, uint32_t length);
+bool session_read_page(const struct session *session, uint32_t page, uint8_t *bytes, struct error *err);
+
+/* Make the timeline these tokens, with KV that comes page by page from `source` (false with
+ * `err` stops it). After a failure the timeline is empty. */
+typedef bool session_page_source(void *context, uint32_t page, uint8_t *bytes, struct error *err);
+bool session_restore(struct session *session, const int32_t *tokens, uint32_t count, bool long_rope,
+                     session_page_source *source, void *context, struct error *err);
 
 /* How many tokens each engine pass of the last append got (a re-run after a
  * crossing shows as the whole length); for tests and -v. */
