@@ -2,7 +2,7 @@
 # Make the seeds of the fuzz programs again, byte for byte.
 # usage: sh tests/data/fuzz/make_seeds.sh [FOLDER]
 cd "${1:-$(dirname "$0")}" || exit 1
-mkdir -p fuzz_gguf fuzz_safetensors fuzz_tokenizer fuzz_chat_template fuzz_sentencepiece fuzz_model_config fuzz_store fuzz_device_map
+mkdir -p fuzz_gguf fuzz_safetensors fuzz_tokenizer fuzz_chat_template fuzz_sentencepiece fuzz_model_config fuzz_store fuzz_device_map fuzz_prompt_cache
 
 byte() { printf "\\$(printf %03o $(($1 & 255)))"; }
 u32() { byte "$1"; byte $(($1 >> 8)); byte $(($1 >> 16)); byte $(($1 >> 24)); }
@@ -148,3 +148,17 @@ printf '{"": 0}' > fuzz_device_map/whole
 printf '{"m\303\266del": 0, "\325\203.layers": "cpu", "\360\237\230\200": "disk"}' > fuzz_device_map/letters
 printf '{"model.embed_tokens": 0, "model.layers.0": 1, "model.layers.1.mlp": "cuda:1", "attn.2": "gpu0", "lm_head": "cpu", "model.norm": "disk"}' > fuzz_device_map/modules
 printf '{"plan":null,"name":"default","request":{"ctx":512,"prompt":342,"new":170,"micro_batch":256,"kv":"f16","weights":"keep","policy":"fastest","rope":"auto"},"devices":[{"device":"host","units":["embed"]},{"device":"cpu0","units":["attn.0","ffn.0","head"]}]}' > fuzz_device_map/plan
+
+# A cache of one block and one head: 40 tokens, two pages. The fuzz program makes the checksums.
+letters() { head -c "$2" /dev/zero | tr '\0' "$1"; }
+prompt_cache() {   # kind, bytes of a vector, deflated (1) or not (0), bytes of each page in the file
+    byte "$1"; printf 'phi-kv\n\0'; u32 1; u32 0; letters a 64; letters b 64
+    u32 $(($1 % 3)); u32 1; u32 1; u32 "$2"; u32 32; u32 40; u64 $((240 + 160 + 160 + 2 * $4)); zeros 64
+    for token in 1 2 3 4 5 6 7 8 9 10; do u32 $token; u32 7; u32 $token; u32 9; done
+    for page in 1 2; do u64 "$4"; u32 "$3"; u32 0; zeros 64; done
+}
+{ prompt_cache 3 8 0 512; zeros 1024; } > fuzz_prompt_cache/float
+{ prompt_cache 4 4 0 256; for page in 1 2; do letters 5 256; done; } > fuzz_prompt_cache/half
+# 128 zeros deflated, as zlib does, then the 128 low bytes.
+{ prompt_cache 4 4 1 140; for page in 1 2; do printf '\170\001\143\140\030\130\000\000\000\200\000\001'; letters 1 128; done; } > fuzz_prompt_cache/deflated
+{ prompt_cache 5 34 0 2176; for page in 1 2; do letters 1 2176; done; } > fuzz_prompt_cache/int8
