@@ -1,6 +1,7 @@
 #include "common/artifact.h"
 
 #include "common/unit_weights.h"
+#include "common/weight_choice.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +37,12 @@ static uint64_t round_up(uint64_t bytes) {
 }
 
 /* ---- names ---- */
+
+void artifact_set_format(struct artifact_key *key, const struct model *model, struct unit unit) {
+    enum tensor_type type;
+    bool is_converted = model_unit_conversion(model, unit, &type);
+    snprintf(key->format, sizeof key->format, "%s", is_converted ? tensor_type_info(type)->name : "keep");
+}
 
 char *artifact_root(struct error *err) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -103,6 +110,11 @@ static bool list_entries(const struct artifact_key *key, const struct model *mod
         key->part_end != unit_part_count(model, unit))
         return error_set(err, ERROR_FAILED, "parts %u to %u of '%s' cannot be packed: only whole units can",
                          key->part_begin, key->part_end, key->unit);
+    struct artifact_key made;
+    artifact_set_format(&made, model, unit);
+    if (strcmp(made.format, key->format) != 0)
+        return error_set(err, ERROR_FAILED, "'%s' cannot be packed as '%s': the model has it as '%s'", key->unit,
+                         key->format, made.format);
     return unit_buffers(model, unit, &options, list, err);
 }
 

@@ -24,7 +24,7 @@ struct artifact_key {
     char weights_hash[65];         /* 64 hex digits */
     char unit[24];                 /* "attn.3" */
     uint32_t part_begin, part_end;
-    char format[16];               /* of the values; "keep": the model's own */
+    char format[16];               /* of the values: "keep", the model's own, or "q8_0": converted to it */
     enum weight_layout layout;
 };
 
@@ -43,6 +43,9 @@ struct artifact {
     uint32_t entry_count;
     struct artifact_entry entries[ARTIFACT_MOST_ENTRIES];
 };
+
+/* key->format of a unit as the model has it now. */
+void artifact_set_format(struct artifact_key *key, const struct model *model, struct unit unit);
 
 /* The folder of all artifacts, and where the one with this key belongs; the caller owns
  * the string. NULL, with the reason, where there is no home or no memory. */

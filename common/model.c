@@ -62,10 +62,14 @@ void model_close(struct model *model) {
     free(model);
 }
 
+enum tensor_type weight_ref_type(const struct model *model, const struct weight_ref *ref) {
+    return ref->is_converted ? ref->converted_type : model->tensors[ref->tensor].type;
+}
+
 uint64_t model_ref_bytes(const struct model *model, const struct weight_ref *ref) {
     uint64_t bytes = 0;
     if (ref->tensor != MODEL_NO_TENSOR)
-        tensor_bytes(model->tensors[ref->tensor].type, ref->row_count, ref->column_count, &bytes);
+        tensor_bytes(weight_ref_type(model, ref), ref->row_count, ref->column_count, &bytes);
     return bytes;
 }
 

@@ -59,6 +59,8 @@ struct weight_ref {
     uint64_t column_count;
     bool interleaved_rope;   /* rows of a head stored as pairs (GGUF llama q, k): row 2i+j of the
                               * file is row j*head_dim/2 + i of the Hugging Face order that we use */
+    bool is_converted;       /* is computed with as converted_type, whatever the tensor's: */
+    enum tensor_type converted_type;   /* see weight_choice.h                              */
 };
 
 enum rope_scaling { ROPE_PLAIN, ROPE_LONGROPE, ROPE_LLAMA3, ROPE_LINEAR };
@@ -127,10 +129,13 @@ struct model *model_open(const struct model_source *source, const struct model_o
                          struct error *err);
 void model_close(struct model *model);  /* NULL is fine */
 
-/* Stored bytes of a ref; 0 where it is absent. */
+/* The type that a ref which is there is computed with. */
+enum tensor_type weight_ref_type(const struct model *model, const struct weight_ref *ref);
+
+/* Bytes of a ref in that type; 0 where it is absent. */
 uint64_t model_ref_bytes(const struct model *model, const struct weight_ref *ref);
 
-/* Sum of all tensors, a tied one once. */
+/* Sum of all tensors as the files store them, a tied one once. */
 uint64_t model_weight_bytes(const struct model *model);
 
 const char *block_role_name(enum block_role role);   /* "attn_norm", "q", ... */
@@ -163,9 +168,9 @@ void sha256_hex(const void *bytes, size_t size, char hex[65]);
 /* ---- reading weights: weight_read.c ---- */
 
 /* Copy rows [row_begin, row_begin + row_count) of a ref (counted within the ref,
- * in Hugging Face order even where the file interleaves) to `target` in the
- * stored type; row_count * row bytes are written. Reads just those bytes of the
- * file; adds them to *bytes_read (may be NULL). */
+ * in Hugging Face order even where the file interleaves) to `target` in the type
+ * of weight_ref_type(); row_count * row bytes are written. Reads just those bytes of
+ * the file; adds them to *bytes_read (may be NULL). */
 bool weight_read_rows(const struct model *model, const struct weight_ref *ref, uint64_t row_begin,
                       uint64_t row_count, void *target, uint64_t *bytes_read, struct error *err);
 

@@ -17,7 +17,7 @@ struct shard {
     uint32_t unit;              /* index, see common/unit.h */
     int32_t device;             /* index into plan.devices, or PLAN_HOST */
     uint32_t part_begin, part_end;
-    char format[16];            /* layout and type of the weights: "keep", later "q4_0/r16" ... */
+    char format[16];            /* layout and type of the weights: "keep", "r16", "q8_0/r16": weight_choice.h */
     enum residency residency;
     int64_t artifact;           /* row of the store; 0: read from the model's own files */
     uint64_t weight_bytes;
@@ -30,7 +30,7 @@ struct plan_request {
     uint32_t prompt_tokens, new_tokens;   /* the declared workload */
     uint32_t micro_batch;
     enum kv_type kv_type;
-    char weights[16];           /* "keep" */
+    char weights[16];           /* "keep", "f16", "q8_0", "q4_0", "auto" */
     char policy[32];            /* "fastest", "fill" */
     char rope[8];               /* "auto", "short", "long" */
     char devices[256], exclude[256];
@@ -60,7 +60,7 @@ struct plan {
     char weights_hash[65], text_hash[65], hardware_key[65];   /* "" in a dry run */
     char model_name[128], architecture[32];
     char model_path[4096];      /* as resolved when planned */
-    uint64_t model_weight_bytes;
+    uint64_t model_weight_bytes;   /* as the plan has them, see model_chosen_bytes() */
     uint32_t unit_count;
     enum numeric_class numeric;
     struct plan_request request;

@@ -107,12 +107,12 @@ enum numeric_class model_numeric_class(const struct model *model, bool exact) {
     static const enum block_role matrices[] = { ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_GATE, ROLE_UP, ROLE_DOWN };
     if (exact)
         return NUMERIC_FLOAT;
-    if (tensor_type_info(model->tensors[model->head.tensor].type)->is_quantised)
+    if (tensor_type_info(weight_ref_type(model, &model->head))->is_quantised)
         return NUMERIC_INT8;
     for (uint32_t i = 0; i < model->block_count; i++)
         for (unsigned m = 0; m < sizeof matrices / sizeof *matrices; m++) {
             const struct weight_ref *ref = &model->blocks[i].weights[matrices[m]];
-            if (tensor_type_info(model->tensors[ref->tensor].type)->is_quantised)
+            if (tensor_type_info(weight_ref_type(model, ref))->is_quantised)
                 return NUMERIC_INT8;
         }
     return NUMERIC_FLOAT;
@@ -272,9 +272,9 @@ static bool add_matrix(struct adding *to, struct unit unit, enum buffer_role rol
     uint32_t count = unit_matrix_refs(to->model, unit, role, refs);
     uint64_t row_begin = 0;
     for (uint32_t i = 0; i < count;) {
-        enum tensor_type type = to->model->tensors[refs[i]->tensor].type;
+        enum tensor_type type = weight_ref_type(to->model, refs[i]);
         uint64_t columns = refs[i]->column_count, rows = 0;
-        for (; i < count && to->model->tensors[refs[i]->tensor].type == type; i++)
+        for (; i < count && weight_ref_type(to->model, refs[i]) == type; i++)
             rows += refs[i]->row_count;
         if (!add_rows(to, unit, role, type, row_begin, rows, columns))
             return false;

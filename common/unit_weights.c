@@ -55,8 +55,8 @@ static bool read_matrix(const struct model *model, const struct buffer_spec *spe
         uint64_t skip = begin - ref_begin, rows = ref->row_count - skip < left ? ref->row_count - skip : left;
         const struct model_tensor *tensor = &model->tensors[ref->tensor];
         uint64_t at;
-        if (tensor->type != spec->type || ref->column_count != spec->column_count ||
-            !tensor_bytes(tensor->type, done, ref->column_count, &at))
+        if (weight_ref_type(model, ref) != spec->type || ref->column_count != spec->column_count ||
+            !tensor_bytes(spec->type, done, ref->column_count, &at))
             return wrong_shape(tensor, err);
         bool ok = spec->layout == LAYOUT_R16
             ? read_packed(model, ref, &shape, skip, rows, done, target, bytes_read, err)
@@ -131,7 +131,7 @@ bool unit_stored_in_one_piece(const struct model *model, const struct buffer_spe
             continue;
         uint64_t skip = begin - ref_begin, rows = ref->row_count - skip < left ? ref->row_count - skip : left;
         uint64_t at = tensor->offset + (ref->row_begin + skip) * row_bytes;
-        if (ref->interleaved_rope || tensor->type != spec->type || ref->column_count != spec->column_count ||
+        if (ref->interleaved_rope || ref->is_converted || tensor->type != spec->type || ref->column_count != spec->column_count ||
             (any && (tensor->file != *file || at != end)))
             return false;
         if (!any) {

@@ -160,7 +160,7 @@ enum tensor_type cost_main_type(const struct model *model) {
             const struct weight_ref *refs[3];
             uint32_t count = unit_matrix_refs(model, unit_at(model, u), matrix_roles[r], refs);
             for (uint32_t i = 0; i < count; i++)
-                bytes[model->tensors[refs[i]->tensor].type] += model_ref_bytes(model, refs[i]);
+                bytes[weight_ref_type(model, refs[i])] += model_ref_bytes(model, refs[i]);
         }
     }
     for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++)
@@ -217,7 +217,7 @@ static double prefill_seconds(const struct model *model, struct unit unit, enum 
         const struct weight_ref *refs[3];
         uint32_t count = unit_matrix_refs(model, unit, matrix_roles[r], refs);
         for (uint32_t i = 0; i < count; i++) {
-            enum tensor_type type = model->tensors[refs[i]->tensor].type;
+            enum tensor_type type = weight_ref_type(model, refs[i]);
             struct matrix_rates matrix = rates_of(rates, layout, matrix_roles[r], type, refs[i]->column_count);
             double values = (double)refs[i]->row_count * (double)refs[i]->column_count;
             double once = (double)model_ref_bytes(model, refs[i]) / matrix.decode_bytes_per_s;
@@ -239,7 +239,7 @@ struct unit_cost cost_unit_in(const struct model *model, struct unit unit, enum 
         const struct weight_ref *refs[3];
         uint32_t count = unit_matrix_refs(model, unit, matrix_roles[r], refs);
         for (uint32_t i = 0; i < count; i++) {
-            enum tensor_type type = model->tensors[refs[i]->tensor].type;
+            enum tensor_type type = weight_ref_type(model, refs[i]);
             cost.token_s += (double)model_ref_bytes(model, refs[i]) /
                             rates_of(rates, layout, matrix_roles[r], type, refs[i]->column_count).decode_bytes_per_s;
         }

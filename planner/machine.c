@@ -1,5 +1,6 @@
 #include "planner/machine.h"
 
+#include "common/weight_choice.h"
 #include "planner/probe.h"
 #include "planner/survey_cache.h"
 
@@ -32,24 +33,31 @@ static void add_shape(struct probe_request *probe, enum tensor_type type, uint64
 }
 
 /* Every distinct matrix, as it lies in a buffer: refs of one type are one matrix. */
-static void describe_model(const struct model *model, enum kv_type kv_type, struct probe_request *probe) {
+static void describe_model(const struct machine_request *request, struct probe_request *probe) {
+    const struct model *model = request->model;
     static const enum buffer_role roles[] = { BUFFER_QKV, BUFFER_O, BUFFER_GATE_UP, BUFFER_DOWN, BUFFER_HEAD };
     for (uint32_t u = 1; u < unit_count(model); u++) {
         for (unsigned r = 0; r < sizeof roles / sizeof *roles; r++) {
             const struct weight_ref *refs[3];
             uint32_t count = unit_matrix_refs(model, unit_at(model, u), roles[r], refs);
             for (uint32_t i = 0; i < count;) {
-                enum tensor_type type = model->tensors[refs[i]->tensor].type;
+                enum tensor_type type = weight_ref_type(model, refs[i]);
                 uint64_t rows = 0, columns = refs[i]->column_count;
-                for (; i < count && model->tensors[refs[i]->tensor].type == type; i++)
+                for (; i < count && weight_ref_type(model, refs[i]) == type; i++)
                     rows += refs[i]->row_count;
                 add_shape(probe, type, rows, columns);
+                for (uint32_t a = 0; a < request->also_count; a++)
+                    if (weight_choice_helps(type, request->also_types[a], columns))
+                        add_shape(probe, request->also_types[a], rows, columns);
             }
         }
     }
     probe->token_bytes = cost_token_bytes(model);
     probe->numeric = model_numeric_class(model, false);
-    probe->kv_type = kv_type;
+    for (uint32_t a = 0; a < request->also_count; a++)
+        if (tensor_type_info(request->also_types[a])->is_quantised)
+            probe->numeric = NUMERIC_INT8;
+    probe->kv_type = request->plan->kv_type;
     probe->head_count = model->head_count;
     probe->kv_head_count = model->kv_head_count;
     probe->head_dim = model->head_dim;
@@ -163,7 +171,7 @@ static bool look_at_devices(const struct machine_request *request, struct machin
                             struct probe_results *results, struct error *err) {
     struct probe_request wanted = { 0 };
     if (request->model)
-        describe_model(request->model, request->plan->kv_type, &wanted);
+        describe_model(request, &wanted);
     bool measure = request->measure_again && request->model;
     if (!measure) {
         struct probe_request quick = { .quick = true };

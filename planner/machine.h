@@ -21,6 +21,8 @@ struct machine_request {
     const struct plan_request *plan;     /* KV type and devices; NULL with model */
     struct plan_store *store;            /* NULL: nothing is remembered */
     const struct host_memory *host;
+    const enum tensor_type *also_types;  /* [also_count] that matrices may become: measured, too */
+    uint32_t also_count;
     bool measure_again;                  /* even what the store remembers */
     bool is_dry_run;                     /* start no driver where that can be helped, write nothing */
     bool names_devices;                  /* an assumed device will not do; the plan's request may say so, too */

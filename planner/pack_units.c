@@ -1,6 +1,7 @@
 #include "planner/pack_units.h"
 
 #include "common/artifact.h"
+#include "common/weight_choice.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -32,8 +33,12 @@ static bool show_packed(void *context, uint64_t bytes) {
     return !*bar->command->interrupted;
 }
 
+/* In a layout or a type that the model's own files do not have. */
 static bool is_packed(const struct shard *shard, enum weight_layout *layout) {
-    return weight_layout_from_name(shard->format, layout) && *layout != LAYOUT_ROWS;
+    bool is_converted;
+    enum tensor_type type;
+    return shard_format_read(shard->format, &is_converted, &type, layout) &&
+           (is_converted || *layout != LAYOUT_ROWS);
 }
 
 /* The file at `path` as a row; false: it is missing or damaged. */
@@ -61,6 +66,7 @@ static bool pack_shard(struct pack_bar *bar, const struct model *model, struct p
     const bool verify = bar->command->options->verify;
     struct artifact_record record;
     unit_name(unit_at(model, shard->unit), key->unit);
+    artifact_set_format(key, model, unit_at(model, shard->unit));
     key->part_begin = shard->part_begin;
     key->part_end = shard->part_end;
     char *path = artifact_path(key, err);
@@ -80,7 +86,7 @@ static bool pack_shard(struct pack_bar *bar, const struct model *model, struct p
 bool pack_units(const struct command *command, const struct model *model, struct plan_store *store,
                 struct plan *plan, struct error *err) {
     struct pack_bar bar = { .command = command, .is_terminal = isatty(STDERR_FILENO) };
-    struct artifact_key key = { .format = "keep" };
+    struct artifact_key key = { 0 };
     struct error reason = { 0 };
     bool ok = true;
     memcpy(key.weights_hash, plan->weights_hash, sizeof key.weights_hash);

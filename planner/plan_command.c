@@ -6,6 +6,7 @@
 #include "planner/pack_units.h"
 #include "planner/plan_make.h"
 #include "planner/simulate.h"
+#include "planner/weights_option.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,6 +87,8 @@ bool command_print(const struct text *text, struct error *err) {
 
 /* The type that most weight bytes have. */
 static const char *main_type(const struct model *model) {
+    if (model_chosen_bytes(model) != model_weight_bytes(model))
+        return tensor_type_info(cost_main_type(model))->name;
     uint64_t bytes[TENSOR_TYPE_COUNT] = { 0 };
     enum tensor_type main = TENSOR_F32;
     for (uint32_t i = 0; i < model->tensor_count; i++)
@@ -127,9 +130,13 @@ static const char *rates_note(const struct machine *machine, const struct plan *
 }
 
 static bool report(const struct command *command, const struct made_plan *made, const struct model *model,
-                   const struct machine *machine, struct error *err) {
-    struct plan_extra extra = { made->alternatives, made->alternative_count, main_type(model),
-                                command->options->dry_run, rates_note(machine, made->plan) };
+                   const struct machine *machine, const struct weights_figures *weights, struct error *err) {
+    struct plan_extra extra = { .alternatives = made->alternatives, .alternative_count = made->alternative_count,
+                                .weight_type = main_type(model), .is_dry_run = command->options->dry_run,
+                                .rates_note = rates_note(machine, made->plan), .weights = weights,
+                                .weights_count = weights ? WEIGHTS_CANDIDATES : 0 };
+    if (model_chosen_bytes(model) != model_weight_bytes(model))
+        extra.stored_bytes = model_weight_bytes(model);
     struct text text;
     text_init(&text);
     bool ok = true;
@@ -178,8 +185,16 @@ bool command_make_plan(const struct command *command, const struct plan_request 
                                options->dry_run ? NULL : err);
     if (!store && !options->dry_run)
         goto cleanup;
+    const bool chooses = strcmp(request.weights, "auto") == 0;
+    struct weights_figures figures[WEIGHTS_CANDIDATES];
+    if (!weights_apply(model, chooses ? "keep" : request.weights)) {
+        error_set(err, ERROR_USAGE, "--weights '%s' is not known; see phiplan --help", request.weights);
+        goto cleanup;
+    }
     struct machine_request survey = { .model = model, .plan = &request, .store = store, .host = &host,
                                       .measure_again = options->probe, .is_dry_run = options->dry_run,
+                                      .also_types = weights_auto_types,
+                                      .also_count = chooses ? sizeof weights_auto_types / sizeof *weights_auto_types : 0,
                                       .names_devices = map != NULL, .interrupted = command->interrupted };
     if (options->simulate ? !machine_simulate(options->simulate, &machine, &host, err)
                           : !machine_survey(&survey, &machine, err))
@@ -187,7 +202,8 @@ bool command_make_plan(const struct command *command, const struct plan_request 
 
     struct sizing_source source = { .model = model, .devices = &machine.devices, .rates = machine.rates,
                                     .memory_bytes = machine.memory_bytes, .host = &host, .map = map };
-    bool planned = plan_make(&source, &request, &made, &notes, err);
+    bool planned = chooses ? weights_choose(model, &source, &request, &made, figures, &notes, err)
+                           : plan_make(&source, &request, &made, &notes, err);
     fputs(notes.bytes, stderr);
     if (!planned)
         goto cleanup;
@@ -197,7 +213,7 @@ bool command_make_plan(const struct command *command, const struct plan_request 
     if (!options->dry_run && (!command_hash_model(command, model, store, &hashes, err) ||
                               !save(command, &made, model, store, &hashes, err)))
         goto cleanup;
-    ok = report(command, &made, model, &machine, err);
+    ok = report(command, &made, model, &machine, chooses ? figures : NULL, err);
 
 cleanup:
     made_plan_release(&made);

@@ -1,6 +1,7 @@
 #include "planner/plan_context.h"
 
 #include "common/host_memory.h"
+#include "common/weight_choice.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,11 +17,15 @@ static struct model *open_planned_model(const struct plan *plan, struct error *e
         error_prefix(err, "plan %lld needs its model", (long long)plan->id);
         return NULL;
     }
-    if (unit_count(model) == plan->unit_count && model_weight_bytes(model) == plan->model_weight_bytes)
+    if (!model_take_formats(model, plan, err)) {
+        model_close(model);
+        return NULL;
+    }
+    if (unit_count(model) == plan->unit_count && model_chosen_bytes(model) == plan->model_weight_bytes)
         return model;
     error_set(err, ERROR_STALE, "the files of model '%s' changed since plan %lld was made: %llu bytes of weights were "
               "%llu; plan again: phiplan '%s'", plan->model_name, (long long)plan->id,
-              (unsigned long long)model_weight_bytes(model), (unsigned long long)plan->model_weight_bytes,
+              (unsigned long long)model_chosen_bytes(model), (unsigned long long)plan->model_weight_bytes,
               plan->model_path);
     model_close(model);
     return NULL;

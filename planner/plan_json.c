@@ -137,6 +137,25 @@ bool plan_report_json(const struct plan *plan, const struct plan_extra *extra, s
     set_real(predicted, "total_s", plan->predicted_total_s);
     set(root, "predicted", predicted);
 
+    if (extra->stored_bytes)
+        set_bytes(model, "stored_bytes", extra->stored_bytes);
+    if (extra->weights_count) {
+        json_t *weights = json_array();
+        for (uint32_t i = 0; i < extra->weights_count; i++) {
+            const struct weights_figures *figures = &extra->weights[i];
+            json_t *entry = json_object();
+            set_text(entry, "name", figures->name);
+            set(entry, "chosen", json_boolean(figures->is_chosen));
+            set(entry, "fits", json_boolean(figures->fits));
+            set_bytes(entry, "weight_bytes", figures->weight_bytes);
+            set_real(entry, "prefill_tokens_per_s", figures->prefill_tokens_per_s);
+            set_real(entry, "decode_tokens_per_s", figures->decode_tokens_per_s);
+            set_real(entry, "first_token_s", figures->first_token_s);
+            set_real(entry, "total_s", figures->total_s);
+            json_array_append_new(weights, entry);
+        }
+        set(root, "weights", weights);
+    }
     for (uint32_t i = 0; i < extra->alternative_count; i++) {
         const struct plan_alternative *other = &extra->alternatives[i];
         json_t *entry = json_object();

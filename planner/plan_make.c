@@ -1,5 +1,6 @@
 #include "planner/plan_make.h"
 
+#include "common/weight_choice.h"
 #include "planner/fixed_placement.h"
 #include "planner/forecast.h"
 
@@ -106,7 +107,7 @@ static bool add_shards(const struct sizing *sizing, const int32_t *placed, const
                                .part_end = unit_part_count(model, unit_at(model, u)), .residency = RESIDENT,
                                .weight_bytes = sizing_stored_bytes(model, u, on_host) };
         enum weight_layout layout = on_host ? LAYOUT_ROWS : sizing_layout(sizing, (uint32_t)placed[u], u);
-        snprintf(shard.format, sizeof shard.format, "%s", weight_layout_name(layout));
+        shard_format_write(model, unit_at(model, u), layout, shard.format);
         if (!on_host) {
             struct buffer_options options = sizing_buffer_options(sizing, (uint32_t)placed[u], u);
             struct buffer_list list = { 0 };
@@ -165,7 +166,7 @@ static struct plan *write_plan(const struct sizing *sizing, const struct placeme
     snprintf(plan->model_name, sizeof plan->model_name, "%s", model->name);
     snprintf(plan->architecture, sizeof plan->architecture, "%s", model->architecture);
     snprintf(plan->model_path, sizeof plan->model_path, "%s", model->source.path ? model->source.path : "");
-    plan->model_weight_bytes = model_weight_bytes(model);
+    plan->model_weight_bytes = model_chosen_bytes(model);
     plan->unit_count = sizing->input.unit_count;
     plan->numeric = sizing->numeric;
     plan->request = *sizing->request;

@@ -37,7 +37,9 @@ const char plan_options_help[] =
     "  --prompt N          prompt of the workload to be fast at (512)\n"
     "  --new N             new tokens of that workload (256)\n"
     "  --kv TYPE           keys and values: f32, f16 or q8_0 (f16)\n"
-    "  --weights keep      the values of the file (keep)\n"
+    "  --weights W         keep: the values of the files (default); q8_0, q4_0 or\n"
+    "                      f16: matrices converted once, which loses some precision\n"
+    "                      (phirun compare measures it); auto: chosen by speed\n"
     "  --rope auto|short|long   LongRoPE factors (auto: by length)\n"
     "  --micro-batch N     most tokens in one pass (256)\n"
     "  --dtype T           type of weights where there is only a config.json, and\n"
@@ -162,8 +164,7 @@ static const char *const policies[] = {
     "fastest", "fill", "balanced", "hf-sequential", "hf-balanced", "hf-balanced-low-0", "hf-auto", NULL
 };
 static const char *const kv_types[] = { "f16", "f32", "q8_0", NULL };
-static const char *const weights[] = { "keep", NULL };
-static const char *const later_weights[] = { "f16", "q8_0", "q4_0", "auto", NULL };
+static const char *const weights[] = { "keep", "f16", "q8_0", "q4_0", "auto", NULL };
 static const char *const ropes[] = { "auto", "short", "long", NULL };
 static const char *const slices[] = { "off", NULL };
 static const char *const later_slices[] = { "auto", NULL };
@@ -201,7 +202,7 @@ static bool apply(struct plan_options *options, int code, const char *value, str
         return parse_word("kv", word, sizeof word, value, kv_types, NULL, err) &&
                kv_type_from_name(word, &request->kv_type);
     case OPTION_WEIGHTS:
-        return parse_word("weights", request->weights, sizeof request->weights, value, weights, later_weights, err);
+        return parse_word("weights", request->weights, sizeof request->weights, value, weights, NULL, err);
     case OPTION_DEVICES: return add_text("devices", request->devices, sizeof request->devices, value, err);
     case OPTION_EXCLUDE: return add_text("exclude", request->exclude, sizeof request->exclude, value, err);
     case OPTION_MAX_MEMORY:

@@ -150,6 +150,31 @@ static void fill_row(const struct plan *plan, int32_t index, double token_second
     text_release(&units);
 }
 
+/* What the weights were converted to, and what that saves. */
+static void report_weights(const struct plan *plan, const struct plan_extra *extra, struct text *text) {
+    char size[24], rate[24], first[24], total[24];
+    for (uint32_t i = 0; i < extra->weights_count; i++) {
+        const struct weights_figures *figures = &extra->weights[i];
+        size_print(figures->weight_bytes, size);
+        text_append_format(text, "%s  %c %-24s %10s: ", i ? "       " : "weights", figures->is_chosen ? '*' : ' ',
+                           figures->name, size);
+        if (figures->fits)
+            text_append_format(text, "decode %s tok/s, first token %s, workload %s\n",
+                               rate_text(figures->decode_tokens_per_s, rate),
+                               seconds_text(figures->first_token_s, first), seconds_text(figures->total_s, total));
+        else
+            text_append(text, "does not fit\n");
+    }
+    if (!extra->weights_count && extra->stored_bytes) {
+        size_print(extra->stored_bytes, size);
+        text_append_format(text, "weights    --weights %s makes %s", plan->request.weights, size);
+        size_print(plan->model_weight_bytes, size);
+        text_append_format(text, " of files %s\n", size);
+    }
+    if (extra->stored_bytes)
+        text_append(text, "           what that costs in quality: phirun compare, with a plan of --weights keep\n");
+}
+
 void plan_report_table(const struct plan *plan, const struct plan_extra *extra, struct text *text) {
     char size[24], rate[24], end[24], first[24], total[24];
     const struct plan_request *request = &plan->request;
@@ -189,6 +214,7 @@ void plan_report_table(const struct plan *plan, const struct plan_extra *extra, 
         text_append_format(text, "first token %s, workload %s\n", seconds_text(other->first_token_s, first),
                            seconds_text(other->total_s, total));
     }
+    report_weights(plan, extra, text);
     if (plan->binding[0])
         text_append_format(text, "limit      %s\n", plan->binding);
     if (plan->id)

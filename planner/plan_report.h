@@ -11,6 +11,14 @@ struct plan_alternative {
     double prefill_tokens_per_s, decode_tokens_per_s, first_token_s, total_s;
 };
 
+/* What --weights auto had to choose from. */
+struct weights_figures {
+    char name[32];                /* "keep", "q8_0", "q8_0, feed-forward q4_0" */
+    bool fits, is_chosen;
+    uint64_t weight_bytes;
+    double prefill_tokens_per_s, decode_tokens_per_s, first_token_s, total_s;   /* predicted; 0: does not fit */
+};
+
 /* What only the run that made the plan knows; absent (zeroed) for stored ones. */
 struct plan_extra {
     const struct plan_alternative *alternatives;
@@ -18,6 +26,9 @@ struct plan_extra {
     const char *weight_type;      /* "q4_1": the type of most weight bytes; NULL: unknown */
     bool is_dry_run;
     const char *rates_note;       /* why the predicted speeds are weak; NULL: measured */
+    uint64_t stored_bytes;        /* of the weights in the model's files, where the plan converts them; 0: it does not */
+    const struct weights_figures *weights;
+    uint32_t weights_count;       /* 0: nothing was to be chosen */
 };
 
 /* The units of a device (or PLAN_HOST) in words: "embed, blocks 0-29, attn 30, head". */

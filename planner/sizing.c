@@ -78,7 +78,7 @@ uint64_t sizing_stored_bytes(const struct model *model, uint32_t unit, bool on_h
         BUFFER_TABLE, BUFFER_HEAD,
     };
     uint64_t bytes = 0;
-    if (on_host && unit == 0 && model->tied_head)
+    if (on_host && unit == 0 && model->tied_head && !model->head.is_converted)
         return 0;
     for (unsigned r = 0; r < sizeof roles / sizeof *roles; r++) {
         const struct weight_ref *refs[3];

@@ -21,7 +21,8 @@ bool engine_open_artifacts(struct engine *engine, const char *const *paths, stru
         if (shard->artifact == 0)
             continue;
         struct artifact_key key = { .part_begin = shard->part_begin, .part_end = shard->part_end,
-                                    .format = "keep", .layout = engine->layouts[shard->unit] };
+                                    .layout = engine->layouts[shard->unit] };
+        artifact_set_format(&key, engine->model, unit_at(engine->model, shard->unit));
         memcpy(key.weights_hash, plan->weights_hash, sizeof key.weights_hash);
         unit_name(unit_at(engine->model, shard->unit), key.unit);
         struct error reason = { 0 };

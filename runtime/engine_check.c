@@ -2,6 +2,7 @@
 #include "runtime/engine_parts.h"
 
 #include "common/host_memory.h"
+#include "common/weight_choice.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -35,9 +36,14 @@ static bool check_shard(const struct engine *engine, const struct shard *shard, 
                             shard->part_begin, shard->part_end, name, unit_part_count(engine->model, unit));
     if (shard->residency != RESIDENT)
         return engine_stale(engine, err, "the plan streams '%s'; phirun keeps every unit resident", name);
-    if (!weight_layout_from_name(shard->format, &engine->layouts[shard->unit]))
-        return engine_stale(engine, err, "the plan wants '%s' in the layout '%s', which phirun does not know", name,
+    enum tensor_type type, has;
+    bool is_converted;
+    if (!shard_format_read(shard->format, &is_converted, &type, &engine->layouts[shard->unit]))
+        return engine_stale(engine, err, "the plan wants '%s' in the format '%s', which phirun does not know", name,
                             shard->format);
+    if (is_converted != model_unit_conversion(engine->model, unit, &has) || (is_converted && has != type))
+        return engine_stale(engine, err, "the plan wants '%s' in the format '%s', which model '%s' does not have",
+                            name, shard->format, engine->model->name);
     return true;
 }
 

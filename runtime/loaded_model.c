@@ -1,6 +1,7 @@
 #include "runtime/loaded_model.h"
 
 #include "common/opencl.h"
+#include "common/weight_choice.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -128,6 +129,7 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
     }
     loaded->plan = plans[chosen];
     plans[chosen] = plans[--count];
+    ok = ok && model_take_formats(loaded->model, loaded->plan, err);
 cleanup:
     opencl_devices_release(&present);
     plan_store_free_plans(plans, count);

@@ -1,5 +1,7 @@
 #include "tests/support_engine.h"
 
+#include "common/weight_choice.h"
+
 #include "tests/support.h"
 
 #include <dirent.h>
@@ -85,11 +87,10 @@ static bool place_units(struct rig *rig, const struct rig_options *options, stru
     plan->unit_count = unit_count(rig->model);
     for (uint32_t unit = 0; unit < plan->unit_count; unit++) {
         struct unit place = unit_at(rig->model, unit);
-        struct shard shard = { .unit = unit, .device = device_of(rig->model, unit, options), .format = "keep",
+        struct shard shard = { .unit = unit, .device = device_of(rig->model, unit, options),
                                .part_end = unit_part_count(rig->model, place),
                                .weight_bytes = stored_bytes(rig->model, place) };
-        if (options->packed)
-            snprintf(shard.format, sizeof shard.format, "r16");
+        shard_format_write(rig->model, place, options->packed ? LAYOUT_R16 : LAYOUT_ROWS, shard.format);
         if (!plan_add_shard(plan, &shard, err))
             return false;
     }
@@ -108,6 +109,8 @@ bool rig_prepare(struct rig *rig, const char *path, const struct rig_options *op
         rig_close(rig);
         return false;
     }
+    for (uint32_t unit = 0; options->converts && unit < unit_count(rig->model); unit++)
+        model_convert_unit(rig->model, unit_at(rig->model, unit), options->converted_type);
     struct plan *plan = rig->plan;
     snprintf(plan->name, sizeof plan->name, "default");
     plan_record_environment(plan);

@@ -24,6 +24,8 @@ struct rig_options {
     const volatile sig_atomic_t *interrupted;
     double watchdog_seconds;
     const struct model_options *model;
+    bool converts;             /* matrices to `converted_type` */
+    enum tensor_type converted_type;
     bool packed;               /* matrices in LAYOUT_R16 where they have it */
     const char *const *artifact_paths;
     bool discrete;

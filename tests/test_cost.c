@@ -18,7 +18,8 @@ static struct model_tensor tensors[] = {
 };
 
 static struct weight_ref ref(uint32_t tensor, uint64_t begin, uint64_t rows) {
-    return (struct weight_ref){ tensor, begin, rows, tensors[tensor].columns, false };
+    return (struct weight_ref){ .tensor = tensor, .row_begin = begin, .row_count = rows,
+                                .column_count = tensors[tensor].columns };
 }
 
 static struct model make_model(struct model_block blocks[2]) {

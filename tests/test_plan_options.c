@@ -102,7 +102,7 @@ static void wrong_usage_is_named(void **state) {
         { "a --policy slowest", "--policy takes fastest, fill, balanced, hf-sequential, hf-balanced, hf-balanced-low-0, hf-auto, not 'slowest'" },
         { "a --policy import", "phiplan import FILE MODEL" },
         { "a --kv q4_0", "--kv takes f16, f32, q8_0, not 'q4_0'" },
-        { "a --weights q4_0", "--weights 'q4_0' is not part of this version" },
+        { "a --weights q4_k", "--weights takes keep, f16, q8_0, q4_0, auto, not 'q4_k'" },
         { "a --slices auto", "--slices 'auto' is not part of this version" },
         { "list --format dot", "--format dot is for plans" },
         { "a --stream", "'--stream' is not part of this version" },

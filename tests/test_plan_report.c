@@ -83,7 +83,12 @@ static struct plan *example(void) {
 static void the_table_shows_devices_bytes_and_predictions(void **state) {
     (void)state;
     static const struct plan_alternative other = { "cpu0", 100, 9.5, 0.5, 20 };
-    struct plan_extra extra = { &other, 1, "q4_1", true, NULL };
+    static const struct weights_figures weights[] = {
+        { .name = "keep", .weight_bytes = 126 },
+        { "q8_0", true, true, 63, 306, 12.34, 0.36, 2.5 },
+    };
+    struct plan_extra extra = { .alternatives = &other, .alternative_count = 1, .weight_type = "q4_1",
+                                .is_dry_run = true, .stored_bytes = 126, .weights = weights, .weights_count = 2 };
     struct plan *plan = example();
     struct text text;
     text_init(&text);
@@ -97,6 +102,8 @@ static void the_table_shows_devices_bytes_and_predictions(void **state) {
         "gpu1    nothing: excluded by --exclude\n",
         "predicted  prefill 306 tok/s, decode 12.3 tok/s (1.23 where the context ends), first token 0.360 s",
         "otherwise  cpu0: decode 9.50 tok/s, first token 0.500 s, workload 20.0 s\n",
+        "weights    keep                          126 B: does not fit\n",
+        "         * q8_0                           63 B: decode 12.3 tok/s, first token 0.360 s, workload 2.50 s\n",
         "limit      one more block on 'gpu0' needs 61 MiB more\n",
         "plan       none: a dry run saves nothing\n",
     };
@@ -124,7 +131,8 @@ static void the_table_shows_devices_bytes_and_predictions(void **state) {
 static void the_json_has_the_keys_that_stay(void **state) {
     (void)state;
     static const struct plan_alternative other = { "cpu0", 100, 9.5, 0.5, 20 };
-    struct plan_extra extra = { &other, 1, NULL, true, "from typical speeds" };
+    struct plan_extra extra = { .alternatives = &other, .alternative_count = 1, .is_dry_run = true,
+                                .rates_note = "from typical speeds" };
     struct plan *plan = example();
     struct text text;
     struct error err = { 0 };
