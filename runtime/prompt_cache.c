@@ -24,7 +24,7 @@ static void note_arithmetic(const struct engine *engine, char hex[65]) {
             const struct weight_ref *refs[3];
             uint32_t count = unit_matrix_refs(model, unit_at(model, i), (enum buffer_role)role, refs);
             for (uint32_t j = 0; j < count; j++)
-                text_append_format(&text, " %d", (int)model->tensors[refs[j]->tensor].type);
+                text_append_format(&text, " %d", (int)weight_ref_type(model, refs[j]));
         }
     sha256_hex(text.bytes, text.length, hex);
     text_release(&text);
