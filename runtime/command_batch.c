@@ -201,14 +201,31 @@ static void add_results(json_t *object, const struct prompt *prompt, const struc
     json_object_set_new(object, "prompt_tokens", json_integer(prompt->count));
 }
 
+/* A key that nobody reads is a mistake that would go unnoticed. */
+static bool check_keys(json_t *object, const char *what, struct error *err) {
+    static const char *const own[] = { "prompt", "messages", "system", "id" };
+    const char *key;
+    json_t *value;
+    json_object_foreach(object, key, value) {
+        bool is_known = generation_settings_knows(key);
+        for (size_t i = 0; i < sizeof own / sizeof *own && !is_known; i++)
+            is_known = strcmp(key, own[i]) == 0;
+        if (!is_known)
+            return error_set(err, ERROR_USAGE, "%s has the unknown key '%.100s'; a line takes prompt or messages, "
+                             "system, id, and the options of 'phirun batch --help' with underscores", what, key);
+    }
+    return true;
+}
+
 /* Sets *problem where the line gets an error for a result. False: end of the run. */
-static bool run_line(struct batch *batch, const json_t *object, const char *what, json_t *out,
+static bool run_line(struct batch *batch, json_t *object, const char *what, json_t *out,
                      struct error *problem, struct error *err) {
     struct generation_settings settings = { 0 };
     struct prompt prompt = { 0 };
     struct generation result = { 0 };
     text_init(&prompt.text);
-    bool is_ready = generation_settings_make(&settings, batch->loaded.model, batch->loaded.tokenizer, batch->options,
+    bool is_ready = check_keys(object, what, problem)
+                    && generation_settings_make(&settings, batch->loaded.model, batch->loaded.tokenizer, batch->options,
                                              problem)
                     && generation_settings_read(&settings, object, batch->loaded.tokenizer, what, problem)
                     && line_prompt(batch, object, what, &prompt, problem);

@@ -230,9 +230,9 @@ static bool read_any(struct generation_settings *settings, const json_t *object,
                      const struct tokenizer *tokenizer, const char *what, struct error *err) {
     struct sampler_settings *sampling = &settings->sampling;
     const json_t *seed = json_object_get(object, "seed");
-    if (seed && !json_is_integer(seed))
+    if (seed && !json_is_null(seed) && !json_is_integer(seed))
         return wrong(what, "seed", "a whole number", err);
-    if (seed)
+    if (json_is_integer(seed))
         sampling->seed = (uint64_t)json_integer_value(seed);
     bool ok = sampler_settings_read(sampling, object, what, err)
               && json_get_u32(object, "max_new_tokens", what, &settings->new_tokens, err)
@@ -311,6 +311,20 @@ bool generation_settings_read(struct generation_settings *settings, const json_t
         return false;
     settings->sampling.greedy = greedy || !do_sample || settings->sampling.temperature == 0;
     return check_together(settings, err);
+}
+
+bool generation_settings_knows(const char *key) {
+    static const char *const keys[] = {
+        "bad_words", "bad_words_ids", "do_sample", "early_stopping", "eos_token_id", "epsilon_cutoff", "eta_cutoff",
+        "greedy", "keep_stop", "length_penalty", "logit_bias", "max_length", "max_new_tokens", "max_time",
+        "min_length", "min_new_tokens", "min_p", "no_repeat_ngram_size", "num_beams", "num_return_sequences",
+        "repetition_penalty", "seed", "sequence_bias", "speculate", "stop", "stop_strings", "suppress_tokens",
+        "temperature", "top_k", "top_p", "typical_p",
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(key, keys[i]) == 0)
+            return true;
+    return false;
 }
 
 static bool read_config(struct generation_settings *settings, const struct model *model,

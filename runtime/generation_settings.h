@@ -53,6 +53,9 @@ void generation_settings_release(struct generation_settings *settings);
 bool generation_settings_read(struct generation_settings *settings, const json_t *object,
                               const struct tokenizer *tokenizer, const char *what, struct error *err);
 
+/* Whether generation_settings_read() knows a key. */
+bool generation_settings_knows(const char *key);
+
 /* How many sequences the engine needs at a time: beams run beside the prompt. */
 uint32_t generation_settings_sequences(const struct generation_settings *settings);
 

@@ -16,7 +16,7 @@ cat > "$work/in" <<'LINES'
 
 {"prompt": "broken"
 {"prompt": "Hello there", "temperature": -1}
-{"nothing": 1}
+{"nothing": null}
 {"prompt": "Hello there you", "max_new_tokens": 4, "num_beams": 3, "num_return_sequences": 2}
 {"prompt": "Hello again"}
 LINES
@@ -34,6 +34,13 @@ equal "the id comes back" a "$(line "$work/out1" 1 '$.id')"
 for n in 3 4 5; do true_that "line $n of the results is an error" test -n "$(line "$work/out1" $n '$.error')"; done
 equal "a line's beams give all their sequences" 2 "$(line "$work/out1" 6 '$.sequences[#-1]' > /dev/null; sqlite3 :memory: "select json_array_length(readfile('$work/one'), '$.sequences')")"
 equal "the last has the option of the command" "$last" "$(line "$work/out1" 7 '$.text')"
+true_that "an unknown key is named, with its line" grep -q "line 6 has the unknown key 'nothing'" "$work/out1"
+{ printf '{"prompt": "Hello there", "max_new_tokens": 8'
+    "$phirun" batch --help | sed -n '/How to generate/,$s/.* --\([a-z-]*\) .*/\1/p' | grep -v '^max-new-tokens$' | tr '-' '_' | sed 's/.*/, "&": null/' | tr -d '\n'
+    echo '}'; } > "$work/null"
+true_that "every option is a key" test "$(tr ',' '\n' < "$work/null" | wc -l)" -gt 24
+run "$phirun" batch "$model" "$work/null" -o "$work/out3" --exact
+equal "every option is a key of a line, and null is as if it were not there" "$single" "$(line "$work/out3" 1 '$.text')"
 
 # ---- again
 cp "$work/out1" "$work/out2"
@@ -53,7 +60,7 @@ equal "which stays" "my notes" "$(cat "$work/notes")"
 
 # ---- killed again and again
 i=0
-while [ $i -lt 12 ]; do i=$((i + 1)); echo "{\"prompt\": \"Number $i of a list\", \"max_new_tokens\": 60, \"ignore\": 1}"; done > "$work/many"
+while [ $i -lt 12 ]; do i=$((i + 1)); echo "{\"prompt\": \"Number $i of a list\", \"max_new_tokens\": 60, \"id\": $i}"; done > "$work/many"
 run "$phirun" batch "$model" "$work/many" -o "$work/whole" --ignore-eos
 expect "a run of its own" 0
 tries=0 : > "$work/killed"
