@@ -1,9 +1,9 @@
 /* placement: which device runs which unit. Pure: numbers in, numbers out; no
  * device, file or clock, so that decisions are tested with tables.
  *
- * Units run in order. A device holds one contiguous run of the units that are
- * free to move; pinned units stay where they are told and are passed through on
- * the way. Memory of a device: the bytes of its units plus its scratch, which
+ * Units run in order. `fill` and `balanced` give a device one contiguous run of the
+ * units that are free to move, and so does `fastest` where nothing else is clearly
+ * faster; pinned units stay where they are told and are passed through on the way. Memory of a device: the bytes of its units plus its scratch, which
  * depends only on the kinds of unit that it holds; a pool is one budget shared
  * by several devices (host RAM). */
 #ifndef PLANNER_PLACEMENT_H
@@ -58,7 +58,7 @@ struct placement {
 
 struct placement_result {
     struct placement best;
-    /* The best of the two next sets of devices, fastest first. */
+    /* The best runs of the two next sets of devices, fastest first. */
     struct placement alternatives[PLACEMENT_ALTERNATIVES];
     uint32_t alternative_count;
     /* Time of the best placement that uses the device; infinite where there is none. */
@@ -66,11 +66,15 @@ struct placement_result {
     bool infeasible;               /* on failure: the memory does not suffice */
 };
 
-/* The placement with the least time: exact over every ordered subset of up to
- * eight devices (of more, the eight that would be fastest alone) and every cut
- * between half blocks. */
-bool placement_fastest(const struct placement_input *input, struct placement_result *result,
-                       struct error *err);
+/* The placement with the least time of those in which each device has one run: exact over
+ * every ordered subset of up to eight devices (of more, the eight that would be fastest
+ * alone) and every cut between half blocks, as long as that takes no more than a moment. */
+bool placement_runs(const struct placement_input *input, struct placement_result *result, struct error *err);
+
+/* The same, and then over maps in which devices come back, of which one is taken where it
+ * needs 1 % less time: all maps of a small model, those that look best of a large one (see
+ * placement_wide.h). The same input gives the same answer. */
+bool placement_fastest(const struct placement_input *input, struct placement_result *result, struct error *err);
 
 /* Each device in the order given takes as many of the next units as it holds. */
 bool placement_fill(const struct placement_input *input, struct placement_result *result,

@@ -1,4 +1,5 @@
-/* The exact search behind `fastest`.
+/* The search behind `fastest`: exact over one run of units a device; see placement_wide.h
+ * for maps in which devices come back.
  *
  * A state is (set of devices used so far, the device that runs now, the unit where
  * its run began). A label is one way to reach a state: time so far and bytes taken
@@ -9,6 +10,8 @@
  * of devices used, so a state is complete before it is extended. */
 #include "planner/placement.h"
 
+#include "planner/placement_wide.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +19,13 @@
 #define SEARCH_DEVICES 8u
 /* Above this many units cuts lie only at some block boundaries: bounds the states. */
 #define SEARCH_CUTS 400u
+/* Bounds the time, to some 0.3 s: where more would be needed, there are half as many cuts. Four devices
+ * and 32 blocks need a third of them at the most. */
+#define SEARCH_LABELS (1u << 17)
 #define NO_LABEL UINT32_MAX
+/* What units scattered over the devices must gain over runs: less than predictions are off by is not worth
+ * a plan that is harder to read. */
+#define LEAST_GAIN 0.01
 
 struct label {
     double seconds;            /* units before `start`, and the hop to this device */
@@ -43,6 +52,8 @@ struct search {
     double *bound_seconds;                        /* [unit_count + 1]: least time of units >= u */
     struct label *labels;
     uint32_t label_count, label_capacity;
+    uint32_t cut_step;                            /* units from one cut to the next */
+    bool has_overflowed;                          /* SEARCH_LABELS were not enough */
     uint32_t *states;                             /* [set][device][unit]: first label */
     struct complete top[1 + PLACEMENT_ALTERNATIVES];
     double best_with[SEARCH_DEVICES];
@@ -53,28 +64,31 @@ static uint32_t *state_of(struct search *search, const struct label *label) {
     return &search->states[index + label->start];
 }
 
-static bool may_cut(const struct placement_input *input, uint32_t unit) {
-    if (input->pinned[unit] != PLACEMENT_FREE)
-        return false;
-    if (input->unit_count <= SEARCH_CUTS || input->kinds[unit] == UNIT_HEAD)
-        return true;
-    uint32_t step = 2 * (input->unit_count / SEARCH_CUTS);
-    return (unit - 1) % step == 0;
+static bool may_cut(const struct search *search, uint32_t unit) {
+    const struct placement_input *input = search->input;
+    return input->pinned[unit] == PLACEMENT_FREE &&
+           ((unit - 1) % search->cut_step == 0 || input->kinds[unit] == UNIT_HEAD);
 }
 
 static bool add_label(struct search *search, struct label label, struct error *err) {
     uint32_t *head = state_of(search, &label);
-    for (uint32_t i = *head; i != NO_LABEL; i = search->labels[i].next) {
-        struct label *other = &search->labels[i];
-        if (!other->beaten && other->seconds <= label.seconds && other->pool_bytes <= label.pool_bytes)
+    for (uint32_t *at = head; *at != NO_LABEL;) {
+        struct label *other = &search->labels[*at];
+        if (other->seconds <= label.seconds && other->pool_bytes <= label.pool_bytes)
             return true;
-        if (label.seconds <= other->seconds && label.pool_bytes <= other->pool_bytes)
+        if (label.seconds <= other->seconds && label.pool_bytes <= other->pool_bytes) {
             other->beaten = true;
+            *at = other->next;
+        } else {
+            at = &other->next;
+        }
     }
+    search->has_overflowed = search->label_count == SEARCH_LABELS;
+    if (search->has_overflowed)
+        return true;
     if (search->label_count == search->label_capacity) {
         uint32_t capacity = search->label_capacity ? 2 * search->label_capacity : 1024;
-        struct label *grown = capacity > (1u << 26) ? NULL
-                            : realloc(search->labels, capacity * sizeof *grown);
+        struct label *grown = realloc(search->labels, capacity * sizeof *grown);
         if (!grown)
             return error_set(err, ERROR_FAILED, "cannot search the placements: out of memory; "
                              "name fewer devices with --devices");
@@ -157,7 +171,7 @@ static bool extend(struct search *search, uint32_t index, struct error *err) {
         }
         if (seconds + search->bound_seconds[u + 1] > limit)
             return true;
-        if (!may_cut(input, u + 1))
+        if (!may_cut(search, u + 1))
             continue;
         for (uint32_t d = 0; d < search->device_count; d++) {
             if (from.set >> d & 1)
@@ -198,20 +212,19 @@ static void choose_devices(struct search *search) {
     }
 }
 
+static size_t state_count(const struct search *search) {
+    return ((size_t)1 << search->device_count) * search->device_count * search->input->unit_count;
+}
+
 static bool prepare(struct search *search, struct error *err) {
     const struct placement_input *input = search->input;
     choose_devices(search);
-    size_t states = ((size_t)1 << search->device_count) * search->device_count * input->unit_count;
-    search->states = malloc(states * sizeof *search->states);
+    search->states = malloc(state_count(search) * sizeof *search->states);
     search->bound_seconds = calloc((size_t)input->unit_count + 1, sizeof *search->bound_seconds);
     if (!search->states || !search->bound_seconds)
         return error_set(err, ERROR_FAILED, "cannot search the placements: out of memory; "
                          "name fewer devices with --devices");
-    memset(search->states, 0xff, states * sizeof *search->states);
-    for (uint32_t i = 0; i <= PLACEMENT_ALTERNATIVES; i++)
-        search->top[i] = (struct complete){ INFINITY, NO_LABEL, UINT32_MAX };
     for (uint32_t d = 0; d < search->device_count; d++) {
-        search->best_with[d] = INFINITY;
         if (input->required >> search->devices[d] & 1)
             search->required_set |= 1u << d;
         search->pinned_bytes[d] = placement_pinned_bytes(input, search->devices[d], &search->pinned_mask[d]);
@@ -231,6 +244,16 @@ static bool prepare(struct search *search, struct error *err) {
         search->bound_seconds[u] = search->bound_seconds[u + 1] + least;
     }
     return true;
+}
+
+static void forget(struct search *search) {
+    memset(search->states, 0xff, state_count(search) * sizeof *search->states);
+    search->label_count = 0;
+    search->has_overflowed = false;
+    for (uint32_t i = 0; i <= PLACEMENT_ALTERNATIVES; i++)
+        search->top[i] = (struct complete){ INFINITY, NO_LABEL, UINT32_MAX };
+    for (uint32_t d = 0; d < search->device_count; d++)
+        search->best_with[d] = INFINITY;
 }
 
 /* Labels for every device that may run the first free unit; a plan in which
@@ -290,39 +313,89 @@ static bool restore(const struct search *search, const struct complete *complete
     return true;
 }
 
-bool placement_fastest(const struct placement_input *input, struct placement_result *result,
-                       struct error *err) {
+static uint32_t devices_of(const struct placement_input *input, const int32_t *device) {
+    uint32_t set = 0;
+    for (uint32_t u = 0; u < input->unit_count; u++)
+        if (device[u] >= 0)
+            set |= 1u << device[u];
+    return set;
+}
+
+/* Put a map that scatters units before what the runs gave, whose best is then the first alternative. */
+static void put_first(const struct placement_input *input, struct wide_answer *wide, struct placement_result *result) {
+    const uint32_t set = devices_of(input, wide->device);
+    struct placement shown[PLACEMENT_ALTERNATIVES + 1];
+    uint32_t count = 0;
+    if (result->best.device)
+        shown[count++] = result->best;
+    for (uint32_t i = 0; i < result->alternative_count; i++)
+        shown[count++] = result->alternatives[i];
+    result->best = (struct placement){ wide->device, wide->seconds };
+    wide->device = NULL;
+    result->alternative_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (result->alternative_count < PLACEMENT_ALTERNATIVES && devices_of(input, shown[i].device) != set)
+            result->alternatives[result->alternative_count++] = shown[i];
+        else
+            free(shown[i].device);
+    }
+    for (uint32_t i = result->alternative_count; i < PLACEMENT_ALTERNATIVES; i++)
+        result->alternatives[i] = (struct placement){ 0 };
+    for (uint32_t d = 0; d < input->device_count; d++)
+        if ((set >> d & 1) && result->best.seconds < result->best_with[d])
+            result->best_with[d] = result->best.seconds;
+}
+
+static bool take_runs(const struct search *search, struct placement_result *result, struct error *err) {
+    if (isfinite(search->top[0].seconds) && !restore(search, &search->top[0], &result->best, err))
+        return false;
+    for (uint32_t i = 1; i <= PLACEMENT_ALTERNATIVES && isfinite(search->top[i].seconds); i++) {
+        if (!restore(search, &search->top[i], &result->alternatives[i - 1], err))
+            return false;
+        result->alternative_count = i;
+    }
+    for (uint32_t d = 0; d < search->device_count; d++)
+        result->best_with[search->devices[d]] = search->best_with[d];
+    return true;
+}
+
+static bool search_runs(struct search *search, struct placement_result *result, struct error *err) {
+    if (search->input->unit_count > UINT16_MAX)
+        return error_set(err, ERROR_FAILED, "cannot place %u units; at most %u", search->input->unit_count, UINT16_MAX);
+    uint32_t units = search->input->unit_count;
+    if (!prepare(search, err))
+        return false;
+    search->cut_step = units > SEARCH_CUTS ? 2 * (units / SEARCH_CUTS) : 1;
+    do {
+        forget(search);
+        if (!begin(search, err))
+            return false;
+        /* Labels with one more device are appended behind all with fewer. */
+        for (uint32_t i = 0; i < search->label_count && !search->has_overflowed; i++)
+            if (!search->labels[i].beaten && !extend(search, i, err))
+                return false;
+        search->cut_step *= 2;
+    } while (search->has_overflowed && search->cut_step < units);
+    return take_runs(search, result, err);
+}
+
+static bool widen(const struct search *search, struct placement_result *result, struct error *err) {
+    struct wide_answer wide;
+    double below = result->best.device ? result->best.seconds * (1 - LEAST_GAIN) : INFINITY;
+    bool ok = placement_wide(search->input, search->devices, search->device_count, below, &wide, err);
+    if (ok && wide.device)
+        put_first(search->input, &wide, result);
+    return ok;
+}
+
+static bool find(const struct placement_input *input, bool only_runs, struct placement_result *result,
+                 struct error *err) {
     struct search search = { .input = input };
-    bool ok = false;
     *result = (struct placement_result){ 0 };
     for (uint32_t d = 0; d < input->device_count; d++)
         result->best_with[d] = INFINITY;
-    if (input->unit_count > UINT16_MAX) {
-        error_set(err, ERROR_FAILED, "cannot place %u units; at most %u", input->unit_count, UINT16_MAX);
-        goto cleanup;
-    }
-    if (!prepare(&search, err) || !begin(&search, err))
-        goto cleanup;
-    /* Labels with one more device are appended behind all with fewer. */
-    for (uint32_t i = 0; i < search.label_count; i++)
-        if (!search.labels[i].beaten && !extend(&search, i, err))
-            goto cleanup;
-    if (!isfinite(search.top[0].seconds)) {
-        placement_explain_infeasible(input, result, err);
-        goto cleanup;
-    }
-    if (!restore(&search, &search.top[0], &result->best, err))
-        goto cleanup;
-    for (uint32_t i = 1; i <= PLACEMENT_ALTERNATIVES && isfinite(search.top[i].seconds); i++) {
-        if (!restore(&search, &search.top[i], &result->alternatives[i - 1], err))
-            goto cleanup;
-        result->alternative_count = i;
-    }
-    for (uint32_t d = 0; d < search.device_count; d++)
-        result->best_with[search.devices[d]] = search.best_with[d];
-    ok = true;
-
-cleanup:
+    bool ok = search_runs(&search, result, err) && (only_runs || widen(&search, result, err)) &&
+              (result->best.device || placement_explain_infeasible(input, result, err));
     if (!ok) {
         bool infeasible = result->infeasible;
         placement_result_release(result);
@@ -332,4 +405,12 @@ cleanup:
     free(search.states);
     free(search.bound_seconds);
     return ok;
+}
+
+bool placement_runs(const struct placement_input *input, struct placement_result *result, struct error *err) {
+    return find(input, true, result, err);
+}
+
+bool placement_fastest(const struct placement_input *input, struct placement_result *result, struct error *err) {
+    return find(input, false, result, err);
 }

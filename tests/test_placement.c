@@ -69,7 +69,7 @@ static void each_policy_splits_as_the_table_says(void **state) {
     (void)state;
     static const struct {
         struct machine machine;
-        const char *fill, *fastest;   /* NULL: does not fit */
+        const char *fill, *runs;   /* NULL: does not fit */
     } cases[] = {
         /* Everything fits on the fast one; order decides only for fill. */
         { { 4, 2, { { "cpu0", 900, 1, true, 10 }, { "gpu0", 900, 10, false, 10 } }, 900, 0.1 },
@@ -94,12 +94,12 @@ static void each_policy_splits_as_the_table_says(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         for (int policy = 0; policy < 2; policy++) {
-            const char *expected = policy ? cases[i].fastest : cases[i].fill;
+            const char *expected = policy ? cases[i].runs : cases[i].fill;
             struct placement_input input;
             struct placement_result result;
             struct error err = { 0 };
             build(&input, &cases[i].machine);
-            bool found = policy ? placement_fastest(&input, &result, &err) : placement_fill(&input, &result, &err);
+            bool found = policy ? placement_runs(&input, &result, &err) : placement_fill(&input, &result, &err);
             if (!expected) {
                 assert_false(found);
                 assert_true(result.infeasible);
@@ -191,7 +191,7 @@ static void the_search_finds_what_brute_force_finds(void **state) {
 
         struct placement_result result;
         struct error err = { 0 };
-        bool found = placement_fastest(&input, &result, &err);
+        bool found = placement_runs(&input, &result, &err);
         assert_int_equal(found, isfinite(expected));
         if (found) {
             feasible++;
@@ -220,7 +220,7 @@ static void three_small_devices_are_used_in_the_order_that_fits(void **state) {
     struct placement_result result;
     struct error err = { 0 };
     build(&input, &machine);
-    ASSERT_OK(placement_fastest(&input, &result, &err), err);
+    ASSERT_OK(placement_runs(&input, &result, &err), err);
     assert_string_equal(drawn(&input, &result.best), "h0011222");
     assert_int_equal(result.alternative_count, 0);
     placement_result_release(&result);
@@ -260,7 +260,7 @@ static void the_reasons_name_device_and_bytes(void **state) {
     struct error err = { 0 };
     char text[200];
     build(&input, &machine);
-    ASSERT_OK(placement_fastest(&input, &result, &err), err);
+    ASSERT_OK(placement_runs(&input, &result, &err), err);
     /* 250 MiB hold two blocks and the head; a third block lacks 100. */
     assert_string_equal(drawn(&input, &result.best), "h222200000");
     placement_binding(&input, &result.best, text, sizeof text);
@@ -315,8 +315,41 @@ static void many_devices_and_blocks_end_in_time(void **state) {
     struct placement_result result;
     struct error err = { 0 };
     build(&input, &machine);
+    struct placement_result runs;
+    ASSERT_OK(placement_runs(&input, &runs, &err), err);
     ASSERT_OK(placement_fastest(&input, &result, &err), err);
     check_budgets(&input, &result.best);
+    assert_true(result.best.seconds <= runs.best.seconds);
+    placement_result_release(&runs);
+    placement_result_release(&result);
+    placement_input_release(&input);
+}
+
+static void a_device_may_come_back_where_that_is_clearly_faster(void **state) {
+    (void)state;
+    /* "gpu0" is far better at attention, and holds all of it (120 MiB) and no more. */
+    struct machine machine = { 4, 2, { { "gpu0", 125, 1, false, 5 }, { "cpu0", 900, 1, true, 10 } }, 900, 0.01 };
+    struct placement_input input;
+    struct placement_result result;
+    struct error err = { 0 };
+    build(&input, &machine);
+    for (uint32_t u = 1; u < input.unit_count; u++)
+        input.devices[0].units[u].seconds *= input.kinds[u] == UNIT_ATTN ? 0.01 : 2;
+    ASSERT_OK(placement_fastest(&input, &result, &err), err);
+    assert_string_equal(drawn(&input, &result.best), "h010101011");
+    check_budgets(&input, &result.best);
+    /* The best runs come next; they use the same devices here, so that one on its own is shown. */
+    assert_int_equal(result.alternative_count, 1);
+    assert_string_equal(drawn(&input, &result.alternatives[0]), "h111111111");
+    assert_true(result.best_with[0] == result.best.seconds && result.best_with[1] == result.best.seconds);
+    placement_result_release(&result);
+    /* Not where 3 % of attention's 30 % are all there is to gain. */
+    for (uint32_t u = 1; u < input.unit_count; u++)
+        input.devices[0].units[u].seconds = input.devices[1].units[u].seconds * (input.kinds[u] == UNIT_ATTN ? 0.97 : 2);
+    for (uint32_t d = 0; d < 2; d++)
+        input.devices[d].units[1].allowed = d == 1;   /* runs cannot begin with the other device either */
+    ASSERT_OK(placement_fastest(&input, &result, &err), err);
+    assert_string_equal(drawn(&input, &result.best), "h111111111");
     placement_result_release(&result);
     placement_input_release(&input);
 }
@@ -330,6 +363,7 @@ int main(void) {
         cmocka_unit_test(the_reasons_name_device_and_bytes),
         cmocka_unit_test(a_model_that_does_not_fit_is_told_need_and_room),
         cmocka_unit_test(many_devices_and_blocks_end_in_time),
+        cmocka_unit_test(a_device_may_come_back_where_that_is_clearly_faster),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
