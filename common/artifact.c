@@ -106,16 +106,15 @@ static bool list_entries(const struct artifact_key *key, const struct model *mod
                                       .layout = key->layout, .alignment = ARTIFACT_ALIGNMENT,
                                       .max_buffer_bytes = UINT64_MAX };
     struct unit unit;
-    if (!unit_from_name(model, key->unit, &unit) || key->part_begin != 0 ||
-        key->part_end != unit_part_count(model, unit))
-        return error_set(err, ERROR_FAILED, "parts %u to %u of '%s' cannot be packed: only whole units can",
-                         key->part_begin, key->part_end, key->unit);
+    if (!unit_from_name(model, key->unit, &unit))
+        return error_set(err, ERROR_FAILED, "'%s' cannot be packed: the model has no such unit", key->unit);
     struct artifact_key made;
     artifact_set_format(&made, model, unit);
     if (strcmp(made.format, key->format) != 0)
         return error_set(err, ERROR_FAILED, "'%s' cannot be packed as '%s': the model has it as '%s'", key->unit,
                          key->format, made.format);
-    return unit_buffers(model, unit, &options, list, err);
+    return unit_part_buffers(model, unit, (struct part_range){ key->part_begin, key->part_end }, &options, list,
+                             err);
 }
 
 static bool fill_header(struct stored_header *header, const struct artifact_key *key,
@@ -232,7 +231,7 @@ static bool take_entries(struct artifact *artifact, const char *path, const stru
                          struct error *err) {
     for (uint32_t i = 0; i < header->entry_count; i++) {
         const struct stored_entry *entry = &header->entries[i];
-        if (entry->role > BUFFER_STAGE || entry->type >= TENSOR_TYPE_COUNT || entry->layout >= LAYOUT_COUNT ||
+        if (entry->role > BUFFER_GATHER || entry->type >= TENSOR_TYPE_COUNT || entry->layout >= LAYOUT_COUNT ||
             !has_room(header, entry))
             return damaged(path, "an entry lies outside of the file", err);
         artifact->entries[artifact->entry_count++] = (struct artifact_entry){

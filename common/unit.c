@@ -4,9 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FFN_PART_COLUMNS 256u
-#define HEAD_PART_ROWS 16u
-
 uint32_t unit_count(const struct model *model) {
     return 2 + 2 * model->block_count;
 }
@@ -37,8 +34,8 @@ uint32_t unit_part_count(const struct model *model, struct unit unit) {
     switch (unit.kind) {
     case UNIT_EMBED: break;
     case UNIT_ATTN: return model->kv_head_count;
-    case UNIT_FFN: return parts_of(model->intermediate_size, FFN_PART_COLUMNS);
-    case UNIT_HEAD: return parts_of(model->vocab_size, HEAD_PART_ROWS);
+    case UNIT_FFN: return parts_of(model->intermediate_size, UNIT_FFN_PART_COLUMNS);
+    case UNIT_HEAD: return parts_of(model->vocab_size, UNIT_HEAD_PART_ROWS);
     }
     return 1;
 }

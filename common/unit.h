@@ -7,13 +7,17 @@
  *   1 + 2L       head     (norm, lm_head)
  * Only the residual vector (float32, [tokens][hidden]) crosses between units.
  *
- * Parts of a unit, for slices: attn: KV heads with their query heads and o_proj
- * columns; ffn: groups of 256 intermediate columns; head: groups of 16
- * vocabulary rows; embed: one part. A whole unit is all of its parts. */
+ * Parts of a unit, for slices: attn: KV heads with their query heads; ffn: groups of
+ * 256 intermediate columns (both with their share of the rows of o_proj or down, see
+ * common/unit_slice.h); head: groups of 16 vocabulary rows; embed: one part. A whole
+ * unit is all of its parts. */
 #ifndef COMMON_UNIT_H
 #define COMMON_UNIT_H
 
 #include "common/model.h"
+
+#define UNIT_FFN_PART_COLUMNS 256u
+#define UNIT_HEAD_PART_ROWS 16u
 
 enum unit_kind { UNIT_EMBED, UNIT_ATTN, UNIT_FFN, UNIT_HEAD };
 

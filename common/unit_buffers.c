@@ -43,6 +43,7 @@ const char *buffer_role_name(enum buffer_role role) {
         [BUFFER_WIDE] = "wide", [BUFFER_LOGITS] = "logits", [BUFFER_TOKENS] = "tokens",
         [BUFFER_POSITIONS] = "positions", [BUFFER_SEQUENCES] = "sequences", [BUFFER_ROPE] = "rope",
         [BUFFER_PAGES] = "pages", [BUFFER_STAGE] = "stage",
+        [BUFFER_GATHER] = "gather",
     };
     return names[role];
 }
@@ -103,6 +104,31 @@ uint32_t unit_matrix_refs(const struct model *model, struct unit unit, enum buff
     return block_refs(model, unit, role, refs);
 }
 
+void unit_part_rows(const struct model *model, struct unit unit, struct part_range parts, enum buffer_role role,
+                    uint32_t index, uint64_t *begin, uint64_t *count) {
+    const struct unit_slice slice = unit_slice_of(model, unit, parts);
+    const struct weight_ref *refs[3];
+    *begin = *count = 0;
+    if (index >= unit_matrix_refs(model, unit, role, refs))
+        return;
+    switch (role) {
+    case BUFFER_QKV: case BUFFER_QKV_BIAS:
+        *begin = index ? (uint64_t)parts.begin * model->head_dim : slice.inner_begin;
+        *count = index ? (uint64_t)slice.kv_head_count * model->head_dim : slice.inner_count;
+        return;
+    case BUFFER_GATE_UP:
+        *begin = slice.inner_begin;
+        *count = slice.inner_count;
+        return;
+    case BUFFER_O: case BUFFER_DOWN: case BUFFER_HEAD:
+        *begin = slice.output_begin;
+        *count = slice.output_count;
+        return;
+    default:
+        *count = buffer_role_is_matrix(role) ? refs[index]->row_count : refs[index]->row_count * refs[index]->column_count;
+    }
+}
+
 enum numeric_class model_numeric_class(const struct model *model, bool exact) {
     static const enum block_role matrices[] = { ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_GATE, ROLE_UP, ROLE_DOWN };
     if (exact)
@@ -126,6 +152,8 @@ struct adding {
     struct buffer_list *list;
     struct error *err;
     const char *owner;      /* the unit's name, or "scratch", for sentences */
+    struct unit unit;
+    struct part_range parts;
 };
 
 static bool options_are_sound(const struct buffer_options *o, struct error *err) {
@@ -188,18 +216,22 @@ static bool append(struct adding *to, struct buffer_spec spec) {
 }
 
 /* Float32 values, whatever the file's type: norms and biases. */
-static bool add_vector(struct adding *to, struct unit unit, enum buffer_role role) {
+static bool add_vector(struct adding *to, enum buffer_role role) {
     const struct weight_ref *refs[3];
-    uint32_t count = unit_matrix_refs(to->model, unit, role, refs);
+    uint32_t count = unit_matrix_refs(to->model, to->unit, role, refs);
     uint64_t values = 0;
-    for (uint32_t i = 0; i < count; i++)
-        values += refs[i]->row_count * refs[i]->column_count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t begin, more;
+        unit_part_rows(to->model, to->unit, to->parts, role, i, &begin, &more);
+        values += more;
+    }
     if (!count)
         return true;
     uint64_t rows = role == BUFFER_QK_NORM ? count : 1;
     return append(to, (struct buffer_spec){
-        .kind = BUFFER_WEIGHTS, .role = role, .unit = unit_index(to->model, unit), .type = TENSOR_F32,
-        .row_count = rows, .column_count = values / rows, .used_bytes = product(values, 4, 1, 1) });
+        .kind = BUFFER_WEIGHTS, .role = role, .unit = unit_index(to->model, to->unit), .type = TENSOR_F32,
+        .parts = to->parts, .row_count = rows, .column_count = values / rows,
+        .used_bytes = product(values, 4, 1, 1) });
 }
 
 bool buffer_role_is_matrix(enum buffer_role role) {
@@ -246,8 +278,8 @@ static uint64_t most_rows(const struct adding *to, enum weight_layout layout, en
 }
 
 /* Rows of one type, cut so that each piece fits the largest buffer. */
-static bool add_rows(struct adding *to, struct unit unit, enum buffer_role role, enum tensor_type type,
-                     uint64_t row_begin, uint64_t row_count, uint64_t columns) {
+static bool add_rows(struct adding *to, enum buffer_role role, enum tensor_type type, uint64_t row_begin,
+                     uint64_t row_count, uint64_t row_target, uint64_t columns) {
     uint64_t row_bytes;
     if (!tensor_bytes(type, 1, columns, &row_bytes) || !row_bytes)
         return error_set(to->err, ERROR_FAILED, "rows of %llu values cannot be stored as %s",
@@ -257,45 +289,64 @@ static bool add_rows(struct adding *to, struct unit unit, enum buffer_role role,
     while (row_count) {
         uint64_t rows = row_count < most ? row_count : most;
         if (!append(to, (struct buffer_spec){
-                .kind = BUFFER_WEIGHTS, .role = role, .unit = unit_index(to->model, unit), .type = type,
-                .layout = layout, .row_begin = row_begin, .row_count = rows, .column_count = columns,
+                .kind = BUFFER_WEIGHTS, .role = role, .unit = unit_index(to->model, to->unit), .type = type,
+                .layout = layout, .parts = to->parts, .row_begin = row_begin, .row_count = rows,
+                .row_target = row_target, .column_count = columns,
                 .used_bytes = rows_bytes(layout, type, rows, columns) }))
             return false;
         row_begin += rows;
+        row_target += rows;
         row_count -= rows;
     }
     return true;
 }
 
-static bool add_matrix(struct adding *to, struct unit unit, enum buffer_role role) {
+/* Refs of one type that follow each other become one run of rows, unless a slice leaves
+ * some out between them. */
+static bool add_matrix(struct adding *to, enum buffer_role role) {
     const struct weight_ref *refs[3];
-    uint32_t count = unit_matrix_refs(to->model, unit, role, refs);
-    uint64_t row_begin = 0;
-    for (uint32_t i = 0; i < count;) {
+    uint32_t count = unit_matrix_refs(to->model, to->unit, role, refs);
+    /* o and down add to the whole residual; the other products are those of the slice alone. */
+    bool is_added = role == BUFFER_O || role == BUFFER_DOWN;
+    uint64_t ref_begin = 0, target = 0, run_begin = 0, run_target = 0, run_rows = 0, columns = 0;
+    enum tensor_type run_type = TENSOR_F32;
+    for (uint32_t i = 0; i < count; i++) {
         enum tensor_type type = weight_ref_type(to->model, refs[i]);
-        uint64_t columns = refs[i]->column_count, rows = 0;
-        for (; i < count && weight_ref_type(to->model, refs[i]) == type; i++)
-            rows += refs[i]->row_count;
-        if (!add_rows(to, unit, role, type, row_begin, rows, columns))
+        uint64_t begin, rows;
+        unit_part_rows(to->model, to->unit, to->parts, role, i, &begin, &rows);
+        if (is_added)
+            target = begin;
+        bool goes_on = run_rows && type == run_type && refs[i]->column_count == columns &&
+                       ref_begin + begin == run_begin + run_rows;
+        if (!goes_on && run_rows && !add_rows(to, role, run_type, run_begin, run_rows, run_target, columns))
             return false;
-        row_begin += rows;
+        if (!goes_on) {
+            run_type = type;
+            columns = refs[i]->column_count;
+            run_begin = ref_begin + begin;
+            run_target = target;
+            run_rows = 0;
+        }
+        run_rows += rows;
+        target += rows;
+        ref_begin += refs[i]->row_count;
     }
-    return true;
+    return !run_rows || add_rows(to, role, run_type, run_begin, run_rows, run_target, columns);
 }
 
 static uint64_t pages_of_context(const struct buffer_options *options) {
     return (options->context + (uint64_t)KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
 }
 
-static bool add_kv(struct adding *to, struct unit unit) {
+static bool add_kv(struct adding *to) {
     const struct buffer_options *o = to->options;
     /* Each sequence may leave a page partly used; one of them is counted already. */
     uint64_t pages = pages_of_context(o) + o->sequence_count - 1;
-    uint64_t bytes = product(pages, to->model->kv_head_count, KV_PAGE_TOKENS,
-                             kv_vector_bytes(to->model, o->kv_type));
-    struct buffer_spec spec = { .kind = BUFFER_KV, .role = BUFFER_K, .unit = unit_index(to->model, unit),
-                                .row_count = pages * KV_PAGE_TOKENS,
-                                .column_count = (uint64_t)to->model->kv_head_count * to->model->head_dim,
+    uint64_t heads = to->parts.end - to->parts.begin;
+    uint64_t bytes = product(pages, heads, KV_PAGE_TOKENS, kv_vector_bytes(to->model, o->kv_type));
+    struct buffer_spec spec = { .kind = BUFFER_KV, .role = BUFFER_K, .unit = unit_index(to->model, to->unit),
+                                .parts = to->parts, .row_count = pages * KV_PAGE_TOKENS,
+                                .column_count = heads * to->model->head_dim,
                                 .used_bytes = bytes };
     if (!append(to, spec))
         return false;
@@ -305,25 +356,31 @@ static bool add_kv(struct adding *to, struct unit unit) {
 
 bool unit_buffers(const struct model *model, struct unit unit, const struct buffer_options *options,
                   struct buffer_list *list, struct error *err) {
+    return unit_part_buffers(model, unit, unit_all_parts(model, unit), options, list, err);
+}
+
+bool unit_part_buffers(const struct model *model, struct unit unit, struct part_range parts,
+                       const struct buffer_options *options, struct buffer_list *list, struct error *err) {
     char name[24];
     unit_name(unit, name);
-    struct adding to = { model, options, list, err, name };
+    struct adding to = { model, options, list, err, name, unit, parts };
     if (!options_are_sound(options, err))
         return false;
+    if (parts.begin >= parts.end || parts.end > unit_part_count(model, unit))
+        return error_set(err, ERROR_FAILED, "'%s' has no parts %u to %u: it has %u", name, parts.begin, parts.end,
+                         unit_part_count(model, unit));
     switch (unit.kind) {
     case UNIT_EMBED:
-        return add_matrix(&to, unit, BUFFER_TABLE);
+        return add_matrix(&to, BUFFER_TABLE);
     case UNIT_ATTN:
-        return add_vector(&to, unit, BUFFER_NORM) && add_matrix(&to, unit, BUFFER_QKV)
-            && add_vector(&to, unit, BUFFER_QKV_BIAS) && add_vector(&to, unit, BUFFER_QK_NORM)
-            && add_matrix(&to, unit, BUFFER_O) && add_kv(&to, unit);
+        return add_vector(&to, BUFFER_NORM) && add_matrix(&to, BUFFER_QKV) && add_vector(&to, BUFFER_QKV_BIAS)
+            && add_vector(&to, BUFFER_QK_NORM) && add_matrix(&to, BUFFER_O) && add_kv(&to);
     case UNIT_FFN:
-        return add_vector(&to, unit, BUFFER_NORM) && add_matrix(&to, unit, BUFFER_GATE_UP)
-            && add_matrix(&to, unit, BUFFER_DOWN);
+        return add_vector(&to, BUFFER_NORM) && add_matrix(&to, BUFFER_GATE_UP) && add_matrix(&to, BUFFER_DOWN);
     case UNIT_HEAD:
         break;
     }
-    return add_vector(&to, unit, BUFFER_NORM) && add_matrix(&to, unit, BUFFER_HEAD);
+    return add_vector(&to, BUFFER_NORM) && add_matrix(&to, BUFFER_HEAD);
 }
 
 /* ---- scratch ---- */
@@ -341,30 +398,55 @@ static uint64_t larger(uint64_t a, uint64_t b) {
 
 bool device_buffers(const struct model *model, const bool *held, const struct buffer_options *options,
                     struct buffer_list *list, struct error *err) {
-    struct adding to = { model, options, list, err, "scratch" };
-    bool has[UNIT_HEAD + 1] = { false };
-    bool any = false;
+    const uint32_t count = unit_count(model);
+    struct part_range *parts = calloc(count, sizeof *parts);
+    if (!parts)
+        return error_set(err, ERROR_FAILED, "out of memory for a list of %u units", count);
+    for (uint32_t i = 0; i < count; i++)
+        if (held[i])
+            parts[i] = unit_all_parts(model, unit_at(model, i));
+    bool ok = device_part_buffers(model, parts, options, list, err);
+    free(parts);
+    return ok;
+}
+
+/* The largest that any of a device's units asks of the scratch they share, in values. */
+struct scratch_need {
+    bool has[UNIT_HEAD + 1];
+    uint64_t row, wide, logits, gather;
+};
+
+static struct scratch_need scratch_need(const struct model *model, const struct part_range *parts) {
+    struct scratch_need need = { .row = model->hidden_size };
+    for (uint32_t i = 0; i < unit_count(model); i++) {
+        if (parts[i].begin >= parts[i].end)
+            continue;
+        const struct unit unit = unit_at(model, i);
+        const struct unit_slice slice = unit_slice_of(model, unit, parts[i]);
+        need.has[unit.kind] = true;
+        need.row = larger(need.row, slice.inner_total);
+        if (unit.kind == UNIT_ATTN)
+            need.wide = larger(need.wide, (slice.head_count + 2 * (uint64_t)slice.kv_head_count) * model->head_dim);
+        if (unit.kind == UNIT_FFN)
+            need.wide = larger(need.wide, 2 * (uint64_t)slice.inner_count);
+        if (unit.kind == UNIT_HEAD)
+            need.logits = slice.output_count;
+        if (!slice.is_whole && parts[i].begin == 0)
+            need.gather = larger(need.gather, slice.inner_total);
+    }
+    return need;
+}
+
+bool device_part_buffers(const struct model *model, const struct part_range *parts,
+                         const struct buffer_options *options, struct buffer_list *list, struct error *err) {
+    struct adding to = { .model = model, .options = options, .list = list, .err = err, .owner = "scratch" };
     if (!options_are_sound(options, err))
         return false;
-    for (uint32_t i = 0; i < unit_count(model); i++)
-        if (held[i])
-            any = has[unit_at(model, i).kind] = true;
-    if (!any)
+    const struct scratch_need need = scratch_need(model, parts);
+    const bool *const has = need.has;
+    const uint64_t n = options->micro_batch, row = need.row, wide = need.wide;
+    if (!has[UNIT_EMBED] && !has[UNIT_ATTN] && !has[UNIT_FFN] && !has[UNIT_HEAD])
         return true;
-
-    const uint64_t n = options->micro_batch;
-    const uint64_t query = (uint64_t)model->head_count * model->head_dim;
-    const uint64_t qkv = query + 2 * (uint64_t)model->kv_head_count * model->head_dim;
-    const uint64_t inner = model->intermediate_size;
-    uint64_t row = model->hidden_size, wide = 0;
-    if (has[UNIT_ATTN]) {
-        row = larger(row, query);
-        wide = qkv;
-    }
-    if (has[UNIT_FFN]) {
-        row = larger(row, inner);
-        wide = larger(wide, 2 * inner);
-    }
     const bool has_matrices = has[UNIT_ATTN] || has[UNIT_FFN] || has[UNIT_HEAD];
     const uint64_t blocks = (row + 31) / 32;
 
@@ -380,7 +462,7 @@ bool device_buffers(const struct model *model, const bool *held, const struct bu
     if (wide && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_WIDE, n, wide, 4))
         return false;
     if (has[UNIT_HEAD]
-        && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_LOGITS, options->logit_rows, model->vocab_size, 4))
+        && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_LOGITS, options->logit_rows, need.logits, 4))
         return false;
     if (has[UNIT_EMBED] && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_TOKENS, n, 1, 4))
         return false;
@@ -392,5 +474,7 @@ bool device_buffers(const struct model *model, const bool *held, const struct bu
                             pages_of_context(options), 4)))
         return false;
     return add_scratch(&to, BUFFER_STAGING, BUFFER_STAGE, n, model->hidden_size, 4)
-        && add_scratch(&to, BUFFER_STAGING, BUFFER_STAGE, n, model->hidden_size, 4);
+        && add_scratch(&to, BUFFER_STAGING, BUFFER_STAGE, n, model->hidden_size, 4)
+        && (!need.gather || (add_scratch(&to, BUFFER_STAGING, BUFFER_GATHER, n, need.gather, 4)
+                             && add_scratch(&to, BUFFER_STAGING, BUFFER_GATHER, n, need.gather, 4)));
 }

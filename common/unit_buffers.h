@@ -8,7 +8,7 @@
 #define COMMON_UNIT_BUFFERS_H
 
 #include "common/pack_r16.h"
-#include "common/unit.h"
+#include "common/unit_slice.h"
 
 enum kv_type { KV_F32, KV_F16, KV_Q8_0 };
 const char *kv_type_name(enum kv_type type);                 /* "f32", "f16", "q8_0" */
@@ -47,13 +47,15 @@ enum buffer_role {
     BUFFER_ACT_SCALE,   /* [n][max row / 32] float32  } the input of a matrix, in blocks of */
     BUFFER_ACT_SUM,     /* [n][max row / 32] int32    } 32 with scale and sum               */
     BUFFER_WIDE,        /* [n][max(qkv rows, 2 * intermediate)] float32 */
-    BUFFER_LOGITS,      /* [logit rows][vocab] float32; devices with the head */
+    BUFFER_LOGITS,      /* [logit rows][vocab] float32; devices with the head, or the rows of their slice */
     BUFFER_TOKENS,      /* [n] int32 ids */
     BUFFER_POSITIONS,   /* [n] int32 */
     BUFFER_SEQUENCES,   /* [n] int32: row of the page table of each token */
     BUFFER_ROPE,        /* [n][rotary_dim / 2][2] float32: cos, sin of each token's position */
     BUFFER_PAGES,       /* [sequences][pages of the context] int32: the page table */
-    BUFFER_STAGE        /* host staging of hops, [n][hidden] float32, two of them */
+    BUFFER_STAGE,       /* host staging of hops, [n][hidden] float32, two of them */
+    BUFFER_GATHER       /* the same for slices, [n][activation] float32, two of them, on the device that has
+                         * the first part: the whole activation, see common/unit_slice.h */
 };
 
 struct buffer_spec {
@@ -62,8 +64,10 @@ struct buffer_spec {
     uint32_t unit;         /* index; UINT32_MAX for scratch and staging */
     enum tensor_type type; /* weights: as they lie in the buffer */
     enum weight_layout layout;   /* matrices; what r16_packs() refuses is in rows */
+    struct part_range parts;     /* weights, KV: of the unit */
     uint64_t row_begin;    /* matrices: this entry's rows of the whole matrix, see unit_matrix_refs(); */
     uint64_t row_count;    /*   several entries where it was split or where its refs differ in type    */
+    uint64_t row_target;   /* where its first row lands in the product of this device: row_begin for a whole unit */
     uint64_t column_count;
     uint64_t used_bytes;   /* before rounding */
     uint64_t bytes;        /* to allocate */
@@ -92,6 +96,11 @@ struct buffer_options {
 bool unit_buffers(const struct model *model, struct unit unit, const struct buffer_options *options,
                   struct buffer_list *list, struct error *err);
 
+/* The same for some of its parts, see common/unit_slice.h: rows of matrices and of the
+ * bias, KV heads; norms whole. */
+bool unit_part_buffers(const struct model *model, struct unit unit, struct part_range parts,
+                       const struct buffer_options *options, struct buffer_list *list, struct error *err);
+
 /* How a matrix of this role and type lies on a device where the unit's layout is `layout`. */
 enum weight_layout matrix_layout(enum weight_layout layout, enum buffer_role role, enum tensor_type type,
                                  uint64_t columns);
@@ -104,6 +113,10 @@ bool buffer_role_is_matrix(enum buffer_role role);
 bool device_buffers(const struct model *model, const bool *held, const struct buffer_options *options,
                     struct buffer_list *list, struct error *err);
 
+/* The same where units may be held in part: parts [unit_count]. */
+bool device_part_buffers(const struct model *model, const struct part_range *parts,
+                         const struct buffer_options *options, struct buffer_list *list, struct error *err);
+
 void buffer_list_release(struct buffer_list *list);
 
 /* The class that a plan runs in: INT8 where any matrix of a block or the head is
@@ -115,6 +128,10 @@ enum numeric_class model_numeric_class(const struct model *model, bool exact);
  * (biases, norms that an architecture lacks) are left out. */
 uint32_t unit_matrix_refs(const struct model *model, struct unit unit, enum buffer_role role,
                           const struct weight_ref *refs[3]);
+
+/* The rows (of a bias: the values) of ref `index` of those that belong to the parts. */
+void unit_part_rows(const struct model *model, struct unit unit, struct part_range parts, enum buffer_role role,
+                    uint32_t index, uint64_t *begin, uint64_t *count);
 
 const char *buffer_role_name(enum buffer_role role);
 

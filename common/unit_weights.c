@@ -71,7 +71,7 @@ static bool read_matrix(const struct model *model, const struct buffer_spec *spe
                                   (unsigned long long)left);
 }
 
-/* Norms and biases, one after the other, as float32. */
+/* Norms and biases, one after the other, as float32; of a bias what belongs to the parts. */
 static bool read_vectors(const struct model *model, const struct buffer_spec *spec, float *target,
                          uint64_t *bytes_read, struct error *err) {
     const struct weight_ref *refs[3];
@@ -79,15 +79,22 @@ static bool read_vectors(const struct model *model, const struct buffer_spec *sp
     uint64_t room = spec->used_bytes / sizeof *target;
     for (uint32_t i = 0; i < ref_count; i++) {
         const struct model_tensor *tensor = &model->tensors[refs[i]->tensor];
-        uint64_t values = refs[i]->row_count * refs[i]->column_count;
-        if (values > room)
+        uint64_t all = refs[i]->row_count * refs[i]->column_count, begin, values;
+        unit_part_rows(model, unit_at(model, spec->unit), spec->parts, spec->role, i, &begin, &values);
+        if (values > room || begin > all || values > all - begin)
             return wrong_shape(tensor, err);
+        /* A vector is small, and its blocks need not end where the parts do. */
         void *stored = malloc(model_ref_bytes(model, refs[i]) + 1);
-        if (!stored)
-            return error_set(err, ERROR_FAILED, "cannot read tensor '%s': out of memory", tensor->name);
-        bool ok = weight_read_rows(model, refs[i], 0, refs[i]->row_count, stored, bytes_read, err);
+        float *whole = values < all ? malloc(all * sizeof *whole) : target;
+        bool ok = stored && whole
+                      ? weight_read_rows(model, refs[i], 0, refs[i]->row_count, stored, bytes_read, err)
+                      : error_set(err, ERROR_FAILED, "cannot read tensor '%s': out of memory", tensor->name);
         if (ok)
-            dequantise(tensor->type, stored, target, values);
+            dequantise(tensor->type, stored, whole, all);
+        if (ok && whole != target)
+            memcpy(target, whole + begin, values * sizeof *whole);
+        if (whole != target)
+            free(whole);
         free(stored);
         if (!ok)
             return false;
@@ -108,11 +115,46 @@ uint64_t unit_stored_bytes(const struct model *model, const struct buffer_spec *
     uint64_t bytes = 0;
     if (buffer_role_is_matrix(spec->role))
         return tensor_bytes(spec->type, spec->row_count, spec->column_count, &bytes) ? bytes : 0;
+    return unit_vector_bytes(model, unit_at(model, spec->unit), spec->parts, spec->role);
+}
+
+uint64_t unit_vector_bytes(const struct model *model, struct unit unit, struct part_range parts,
+                           enum buffer_role role) {
     const struct weight_ref *refs[3];
-    uint32_t ref_count = refs_of(model, spec, refs);
-    for (uint32_t i = 0; i < ref_count; i++)
-        bytes += model_ref_bytes(model, refs[i]);
+    uint32_t ref_count = unit_matrix_refs(model, unit, role, refs);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < ref_count; i++) {
+        uint64_t begin, values, all = refs[i]->row_count * refs[i]->column_count;
+        unit_part_rows(model, unit, parts, role, i, &begin, &values);
+        if (role == BUFFER_QKV_BIAS && all)
+            bytes += model_ref_bytes(model, refs[i]) / all * values;
+        else if (parts.begin == 0)
+            bytes += model_ref_bytes(model, refs[i]);
+    }
     return bytes;
+}
+
+uint64_t unit_part_stored_bytes(const struct model *model, struct unit unit, struct part_range parts) {
+    static const enum buffer_role roles[] = {
+        BUFFER_NORM, BUFFER_QKV, BUFFER_QKV_BIAS, BUFFER_QK_NORM, BUFFER_O, BUFFER_GATE_UP, BUFFER_DOWN,
+        BUFFER_TABLE, BUFFER_HEAD,
+    };
+    uint64_t total = 0;
+    for (unsigned r = 0; r < sizeof roles / sizeof *roles; r++) {
+        const struct weight_ref *refs[3];
+        uint32_t count = unit_matrix_refs(model, unit, roles[r], refs);
+        if (!buffer_role_is_matrix(roles[r])) {
+            total += unit_vector_bytes(model, unit, parts, roles[r]);
+            continue;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            uint64_t begin, rows, bytes;
+            unit_part_rows(model, unit, parts, roles[r], i, &begin, &rows);
+            if (tensor_bytes(weight_ref_type(model, refs[i]), rows, refs[i]->column_count, &bytes))
+                total += bytes;
+        }
+    }
+    return total;
 }
 
 bool unit_stored_in_one_piece(const struct model *model, const struct buffer_spec *spec, uint32_t *file,

@@ -58,9 +58,9 @@ static bool load_device(struct engine_device *device, struct error *err) {
     struct engine *engine = device->engine;
     double started = worker_clock();
     struct shard_request request = {
-        .model = engine->model, .held = device->held, .options = &device->options,
+        .model = engine->model, .parts = device->parts, .options = &device->options,
         .device = device->planned->device.short_name, .context = device->context, .queue = device->queue,
-        .interrupted = engine->interrupted, .layouts = engine->layouts, .artifacts = engine->artifacts,
+        .interrupted = engine->interrupted, .layouts = device->layouts, .artifacts = device->artifacts,
         .in_place = device->present.unified_memory && !engine->discrete,
     };
     if (!shard_load(&device->memory, &request, err))
@@ -179,7 +179,8 @@ void engine_close(struct engine *engine) {
         device_memory_release(&device->memory, device->queue);
         if (device->queue)
             clReleaseCommandQueue(device->queue);
-        free(device->held);
+        free(device->parts);
+        free(device->layouts);
     }
     for (uint32_t i = 0; i < engine->context_count; i++)
         clReleaseContext(engine->contexts[i]);

@@ -26,19 +26,21 @@ bool engine_stale(const struct engine *engine, struct error *err, const char *fo
                      name);
 }
 
-/* What this version runs: whole units, resident, in a layout that it knows. */
-static bool check_shard(const struct engine *engine, const struct shard *shard, struct error *err) {
+/* What this version runs: resident, in a layout that it knows. */
+static bool check_shard(const struct engine *engine, const struct shard *shard, bool is_last_of_unit,
+                        enum weight_layout *layout, struct error *err) {
     struct unit unit = unit_at(engine->model, shard->unit);
+    uint32_t part_count = unit_part_count(engine->model, unit);
     char name[24];
     unit_name(unit, name);
-    if (shard->part_begin != 0 || shard->part_end != unit_part_count(engine->model, unit))
-        return engine_stale(engine, err, "the plan places parts %u to %u of '%s', which has %u and must be whole",
-                            shard->part_begin, shard->part_end, name, unit_part_count(engine->model, unit));
+    if (is_last_of_unit ? shard->part_end != part_count : shard->part_end > part_count)
+        return engine_stale(engine, err, "the plan places parts %u to %u of '%s', which has %u", shard->part_begin,
+                            shard->part_end, name, part_count);
     if (shard->residency != RESIDENT)
         return engine_stale(engine, err, "the plan streams '%s'; phirun keeps every unit resident", name);
     enum tensor_type type, has;
     bool is_converted;
-    if (!shard_format_read(shard->format, &is_converted, &type, &engine->layouts[shard->unit]))
+    if (!shard_format_read(shard->format, &is_converted, &type, layout))
         return engine_stale(engine, err, "the plan wants '%s' in the format '%s', which phirun does not know", name,
                             shard->format);
     if (is_converted != model_unit_conversion(engine->model, unit, &has) || (is_converted && has != type))
@@ -47,19 +49,76 @@ static bool check_shard(const struct engine *engine, const struct shard *shard, 
     return true;
 }
 
-/* Consecutive units on one device are one segment; embed on the host is in none. */
-static bool make_segments(struct engine *engine, const uint32_t *device_of, struct error *err) {
+/* The devices that have parts of a unit, in the order of the parts. */
+static uint32_t devices_of(const struct engine *engine, uint32_t unit, uint32_t devices[PLAN_MAX_DEVICES]) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < engine->device_count; i++) {
+        const struct part_range *parts = &engine->devices[i].parts[unit];
+        if (parts->begin >= parts->end)
+            continue;
+        uint32_t place = count++;
+        for (; place && engine->devices[devices[place - 1]].parts[unit].begin > parts->begin; place--)
+            devices[place] = devices[place - 1];
+        devices[place] = i;
+    }
+    return count;
+}
+
+/* Consecutive whole units on one device are one segment, a unit in slices is one; embed
+ * on the host is in none. */
+static bool make_segments(struct engine *engine, struct error *err) {
     const struct plan *plan = engine->plan;
     engine->segments = calloc(plan->unit_count, sizeof *engine->segments);
     if (!engine->segments)
         return error_set(err, ERROR_FAILED, "cannot list the segments of the plan: out of memory");
     for (uint32_t unit = engine->has_host_embed; unit < plan->unit_count; unit++) {
+        struct segment next = { .unit_begin = unit, .unit_end = unit + 1 };
+        uint32_t count = devices_of(engine, unit, next.slice_devices);
         struct segment *last = engine->segments + engine->segment_count;
-        if (engine->segment_count && last[-1].device == device_of[unit])
+        next.device = next.slice_devices[0];
+        next.slice_count = count > 1 ? count : 0;
+        if (count == 1 && engine->segment_count && !last[-1].slice_count && last[-1].device == next.device)
             last[-1].unit_end = unit + 1;
         else
-            engine->segments[engine->segment_count++] = (struct segment){ device_of[unit], unit, unit + 1 };
+            engine->segments[engine->segment_count++] = next;
     }
+    return true;
+}
+
+/* The engine's device for one of the plan's, made where it is the first time. */
+static struct engine_device *device_for(struct engine *engine, uint32_t planned, struct error *err) {
+    for (uint32_t i = 0; i < engine->device_count; i++)
+        if (engine->devices[i].planned == &engine->plan->devices[planned])
+            return &engine->devices[i];
+    struct engine_device *device = &engine->devices[engine->device_count++];
+    device->engine = engine;
+    device->planned = &engine->plan->devices[planned];
+    device->parts = calloc(engine->plan->unit_count, sizeof *device->parts);
+    device->layouts = calloc(engine->plan->unit_count, sizeof *device->layouts);
+    if (device->parts && device->layouts)
+        return device;
+    error_set(err, ERROR_FAILED, "cannot list the plan's units: out of memory");
+    return NULL;
+}
+
+/* Slices of a unit that follow each other on one device are one. */
+static bool add_shard(struct engine *engine, const struct shard *shard, enum weight_layout layout, struct error *err) {
+    struct engine_device *device = device_for(engine, (uint32_t)shard->device, err);
+    if (!device)
+        return false;
+    struct part_range *parts = &device->parts[shard->unit];
+    bool is_first = parts->begin >= parts->end;
+    char name[24];
+    unit_name(unit_at(engine->model, shard->unit), name);
+    if (!is_first && parts->end != shard->part_begin)
+        return engine_stale(engine, err, "the plan gives '%s' parts of '%s' that do not follow each other (%u to %u, "
+                            "and from %u on)", device->planned->device.short_name, name, parts->begin, parts->end,
+                            shard->part_begin);
+    if (!is_first && device->layouts[shard->unit] != layout)
+        return engine_stale(engine, err, "the plan gives '%s' parts of '%s' in two layouts",
+                            device->planned->device.short_name, name);
+    *parts = (struct part_range){ is_first ? shard->part_begin : parts->begin, shard->part_end };
+    device->layouts[shard->unit] = layout;
     return true;
 }
 
@@ -81,44 +140,22 @@ bool engine_check_plan(struct engine *engine, struct error *err) {
                             engine->context, engine->micro_batch);
 
     engine->devices = calloc(plan->device_count + 1, sizeof *engine->devices);
-    engine->layouts = calloc(plan->unit_count, sizeof *engine->layouts);
-    uint32_t *device_of = calloc(plan->unit_count, sizeof *device_of);
-    uint32_t place[PLAN_MAX_DEVICES];       /* plan.devices -> engine.devices */
-    bool ok = false;
-    if (!engine->devices || !engine->layouts || !device_of) {
-        error_set(err, ERROR_FAILED, "cannot list the plan's devices: out of memory");
-        goto cleanup;
-    }
-    for (uint32_t i = 0; i < plan->device_count; i++)
-        place[i] = UINT32_MAX;
+    if (!engine->devices)
+        return error_set(err, ERROR_FAILED, "cannot list the plan's devices: out of memory");
     for (uint32_t i = 0; i < plan->shard_count; i++) {
         const struct shard *shard = &plan->shards[i];
-        if (!check_shard(engine, shard, err))
-            goto cleanup;
+        enum weight_layout layout;
+        bool is_last = i + 1 == plan->shard_count || plan->shards[i + 1].unit != shard->unit;
+        if (!check_shard(engine, shard, is_last, &layout, err))
+            return false;
         if (shard->device == PLAN_HOST) {
             engine->has_host_embed = true;
             engine->host_bytes_planned = shard->weight_bytes;
-            continue;
+        } else if (!add_shard(engine, shard, layout, err)) {
+            return false;
         }
-        if (place[shard->device] == UINT32_MAX) {
-            place[shard->device] = engine->device_count;
-            struct engine_device *device = &engine->devices[engine->device_count++];
-            device->engine = engine;
-            device->planned = &plan->devices[shard->device];
-            device->held = calloc(plan->unit_count, sizeof *device->held);
-            if (!device->held) {
-                error_set(err, ERROR_FAILED, "cannot list the plan's units: out of memory");
-                goto cleanup;
-            }
-        }
-        device_of[shard->unit] = place[shard->device];
-        engine->devices[place[shard->device]].held[shard->unit] = true;
     }
-    ok = make_segments(engine, device_of, err);
-
-cleanup:
-    free(device_of);
-    return ok;
+    return make_segments(engine, err);
 }
 
 static bool check_device(struct engine *engine, struct engine_device *device, const struct opencl_devices *found,
@@ -179,7 +216,7 @@ static uint64_t bytes_for(const struct engine *engine, const struct engine_devic
     options.context = context;
     struct buffer_list list = { 0 };
     uint64_t bytes = UINT64_MAX;
-    if (shard_list_buffers(engine->model, device->held, engine->layouts, &options, &list, err)) {
+    if (shard_list_buffers(engine->model, device->parts, device->layouts, &options, &list, err)) {
         bytes = 0;
         for (int kind = 0; kind < 4; kind++)
             bytes += list.total_bytes[kind];

@@ -4,7 +4,15 @@
  * message through the segments (runs of units on one device): the worker of a
  * segment's device enqueues it whole, reads the residual into host staging and posts
  * the pass to the next one. Up to STAGE_COUNT passes travel at a time, in order, so
- * that devices work on different micro-batches at once. */
+ * that devices work on different micro-batches at once.
+ *
+ * A unit in slices is a segment of its own, run by all its devices at once in two phases,
+ * each a message to each device; the last device to arrive begins the next phase:
+ *   inner    the whole residual in, each device's columns of the activation out
+ *   output   the whole activation in, each device's columns of the residual out
+ * (the head: one phase, each device's columns of the logits). What the devices exchange
+ * lies in the staging of the one that has the first part. Passes do not overtake each
+ * other: a device's queue of messages has each phase in the order of the passes. */
 #ifndef RUNTIME_ENGINE_PARTS_H
 #define RUNTIME_ENGINE_PARTS_H
 
@@ -29,13 +37,16 @@ struct engine_device {
     cl_command_queue queue;
     struct device_worker *worker;
     struct ops *ops;                       /* of the worker's thread */
-    bool *held;                            /* [unit_count] */
+    struct part_range *parts;              /* [unit_count] what it holds of each unit */
+    enum weight_layout *layouts;           /* [unit_count] */
+    const struct artifact **artifacts;     /* [unit_count]; NULL where there is none */
+    struct artifact *opened;               /* [unit_count], owned: what artifacts points to */
     struct buffer_options options;
     struct device_memory memory;
     struct forward forward;
 
     /* of the worker's thread: what the small buffers hold */
-    uint64_t input_of;                     /* number of the pass */
+    uint64_t input_of, residual_of;        /* number of the pass */
     uint64_t pages_version;
 
     /* a task given to every device at once, see engine_run_all() */
@@ -49,8 +60,21 @@ struct engine_device {
 };
 
 struct segment {
-    uint32_t device;                       /* index into engine->devices */
+    uint32_t device;                       /* index into engine->devices; of slices the first one's */
     uint32_t unit_begin, unit_end;
+    uint32_t slice_count;                  /* 0: whole units */
+    uint32_t slice_devices[PLAN_MAX_DEVICES];   /* in the order of the parts */
+};
+
+struct pass;
+
+/* One device's share of a phase. */
+struct slice_message {
+    struct worker_message message;
+    struct pass *pass;
+    uint32_t device;
+    bool ok;
+    struct error error;
 };
 
 struct pass {
@@ -70,6 +94,9 @@ struct pass {
 
     uint32_t segment, segment_end;         /* the next one to run; after the last one */
     const float *residual;                 /* on the host, for the next segment; NULL: none yet */
+    bool is_output;                        /* of a segment of slices: the second phase */
+    uint32_t slices_left;                  /* devices that have not arrived; under engine->lock */
+    struct slice_message slices[PLAN_MAX_DEVICES];
     bool ok;
     struct error error;
 };
@@ -90,9 +117,6 @@ struct engine {
     struct segment *segments;
     uint32_t segment_count;
 
-    enum weight_layout *layouts;           /* [unit_count] */
-    const struct artifact **artifacts;     /* [unit_count]; NULL where there is none */
-    struct artifact *opened;               /* [unit_count], owned: what artifacts points to */
     struct engine_unpacked unpacked;
     bool discrete;
 

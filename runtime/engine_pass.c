@@ -37,6 +37,8 @@ void engine_passes_release(struct engine *engine) {
 
 /* ---- on a device's thread ---- */
 
+static void post_segment(struct engine *engine, struct pass *pass);
+
 static bool tap_unit(struct engine_device *device, const struct pass *pass, uint32_t unit, struct error *err) {
     struct engine *engine = device->engine;
     size_t bytes = engine->model->hidden_size * sizeof(float);
@@ -48,7 +50,7 @@ static bool tap_unit(struct engine_device *device, const struct pass *pass, uint
     return true;
 }
 
-/* The device's small buffers belong to the last pass that wrote them. */
+/* The device's small buffers, and its residual, belong to the last pass that wrote them. */
 static bool write_inputs(struct engine_device *device, const struct pass *pass, struct error *err) {
     const struct kv_cache *kv = &device->engine->kv;
     if (device->input_of != pass->number) {
@@ -61,6 +63,7 @@ static bool write_inputs(struct engine_device *device, const struct pass *pass, 
             return false;
         device->pages_version = kv->version;
     }
+    device->residual_of = pass->number;
     return !pass->residual ||
            forward_write_residual(&device->forward, pass->residual, pass->input.token_count, err);
 }
@@ -103,6 +106,27 @@ static bool may_run(struct engine *engine, struct error *err) {
     return !has_failed;
 }
 
+/* On the device's thread, and under no lock: the first failure is the engine's. */
+static void note_failure(struct engine *engine, const struct error *error) {
+    pthread_mutex_lock(&engine->lock);
+    if (!engine->has_failed)
+        engine->failure = *error;
+    engine->has_failed = true;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+static void count_time(struct engine_device *device, const struct pass *pass, double started) {
+    *(pass->is_prefill ? &device->prefill_seconds : &device->decode_seconds) += worker_clock() - started;
+}
+
+/* To the next segment, or home. */
+static void pass_on(struct engine *engine, struct pass *pass) {
+    if (pass->ok && ++pass->segment < pass->segment_end)
+        post_segment(engine, pass);
+    else
+        engine_arrived(engine, &pass->is_busy);
+}
+
 static void run_segment(struct worker_message *message) {
     struct pass *pass = (struct pass *)((char *)message - offsetof(struct pass, message));
     struct engine *engine = pass->engine;
@@ -113,27 +137,102 @@ static void run_segment(struct worker_message *message) {
     if (pass->ok && !run_units(device, pass, segment, &pass->error)) {
         pass->ok = false;
         clFinish(device->queue);   /* nothing may read the pass's memory any more */
-        pthread_mutex_lock(&engine->lock);
-        if (!engine->has_failed)
-            engine->failure = pass->error;
-        engine->has_failed = true;
-        pthread_mutex_unlock(&engine->lock);
+        note_failure(engine, &pass->error);
     }
-    *(pass->is_prefill ? &device->prefill_seconds : &device->decode_seconds) += worker_clock() - started;
+    count_time(device, pass, started);
+    pass_on(engine, pass);
+}
 
-    if (pass->ok && ++pass->segment < pass->segment_end) {
-        device_worker_post(engine->devices[engine->segments[pass->segment].device].worker, &pass->message);
+/* ---- slices ---- */
+
+static bool run_slice(struct engine_device *device, struct pass *pass, struct error *err) {
+    struct engine *engine = device->engine;
+    const struct segment *segment = &engine->segments[pass->segment];
+    const struct device_memory *lead = &engine->devices[segment->device].memory;
+    const uint32_t unit = segment->unit_begin, n = pass->input.token_count;
+    if (unit == engine->plan->unit_count - 1)
+        return write_inputs(device, pass, err) &&
+               forward_head(&device->forward, unit, pass->wanted, pass->wanted_count, pass->logits, err);
+    if (!pass->is_output)
+        return write_inputs(device, pass, err) &&
+               forward_slice_inner(&device->forward, unit, n, lead->gather[pass->slot], err);
+    /* Another pass may have run on the device since the first phase. */
+    if (device->residual_of != pass->number &&
+        !forward_write_residual_slice(&device->forward, unit, pass->residual, n, err))
+        return false;
+    device->residual_of = pass->number;
+    return forward_slice_output(&device->forward, unit, n, lead->gather[pass->slot], lead->stage[pass->slot], err);
+}
+
+/* All devices have arrived; on the thread of the last one. */
+static void finish_phase(struct engine *engine, struct pass *pass) {
+    const struct segment *segment = &engine->segments[pass->segment];
+    const uint32_t unit = segment->unit_begin, head = engine->plan->unit_count - 1;
+    for (uint32_t i = 0; pass->ok && i < segment->slice_count; i++)
+        if (!pass->slices[i].ok) {
+            pass->ok = false;
+            pass->error = pass->slices[i].error;
+        }
+    if (pass->ok && unit != head && !pass->is_output) {
+        pass->is_output = true;
+        post_segment(engine, pass);
         return;
     }
-    engine_arrived(engine, &pass->is_busy);
+    pass->is_output = false;
+    if (pass->ok && unit != head) {
+        const float *residual = engine->devices[segment->device].memory.stage[pass->slot];
+        pass->residual = residual;
+        if (engine->tap && pass->is_last)
+            engine->tap(engine->tap_context, unit,
+                        residual + (size_t)(pass->input.token_count - 1) * engine->model->hidden_size);
+    }
+    pass_on(engine, pass);
+}
+
+static void run_slice_message(struct worker_message *message) {
+    struct slice_message *slice = (struct slice_message *)((char *)message - offsetof(struct slice_message, message));
+    struct pass *pass = slice->pass;
+    struct engine *engine = pass->engine;
+    struct engine_device *device = &engine->devices[slice->device];
+    double started = worker_clock();
+    slice->ok = may_run(engine, &slice->error);
+    if (slice->ok && !run_slice(device, pass, &slice->error)) {
+        slice->ok = false;
+        clFinish(device->queue);
+        note_failure(engine, &slice->error);
+    }
+    count_time(device, pass, started);
+    pthread_mutex_lock(&engine->lock);
+    bool is_last = --pass->slices_left == 0;
+    pthread_mutex_unlock(&engine->lock);
+    if (is_last)
+        finish_phase(engine, pass);
+}
+
+/* The pass to the devices of its segment, or of the phase of it. */
+static void post_segment(struct engine *engine, struct pass *pass) {
+    const struct segment *segment = &engine->segments[pass->segment];
+    if (!segment->slice_count) {
+        pass->message.run = run_segment;
+        device_worker_post(engine->devices[segment->device].worker, &pass->message);
+        return;
+    }
+    const uint32_t count = segment->slice_count;
+    pass->slices_left = count;   /* nobody else has the pass yet */
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice_message *slice = &pass->slices[i];
+        *slice = (struct slice_message){ .message.run = run_slice_message, .pass = pass,
+                                         .device = segment->slice_devices[i], .ok = true };
+    }
+    for (uint32_t i = 0; i < count; i++)
+        device_worker_post(engine->devices[segment->slice_devices[i]].worker, &pass->slices[i].message);
 }
 
 static bool copy_pages(struct engine_device *device, struct error *err) {
     struct engine *engine = device->engine;
-    uint64_t page_bytes = KV_PAGE_TOKENS * engine->model->kv_head_count *
-                          kv_vector_bytes(engine->model, engine->kv_type);
+    uint64_t head_bytes = KV_PAGE_TOKENS * kv_vector_bytes(engine->model, engine->kv_type);
     for (uint32_t i = 0; i < engine->copy_count; i++)
-        if (!forward_copy_page(&device->forward, engine->copies[i].from, engine->copies[i].to, page_bytes, err))
+        if (!forward_copy_page(&device->forward, engine->copies[i].from, engine->copies[i].to, head_bytes, err))
             return false;
     cl_int code = clFinish(device->queue);
     return code == CL_SUCCESS || opencl_failed(err, code, "cannot copy KV pages on '%s'", device->forward.device);
@@ -188,6 +287,7 @@ static void start_pass(struct engine *engine, struct pass *pass, const struct en
     pass->ok = true;
     pass->error = (struct error){ 0 };
     pass->residual = NULL;
+    pass->is_output = false;
     pass->segment = 0;
     pass->segment_end = engine->segment_count;
     /* A head on its own has nothing to do where no logits are wanted. */
@@ -197,12 +297,11 @@ static void start_pass(struct engine *engine, struct pass *pass, const struct en
     if (engine->has_host_embed)
         gather_embeddings(engine, pass);
 
-    pass->message.run = run_segment;
     pthread_mutex_lock(&engine->lock);
     pass->is_busy = true;
     engine->busy_count++;
     pthread_mutex_unlock(&engine->lock);
-    device_worker_post(engine->devices[engine->segments[0].device].worker, &pass->message);
+    post_segment(engine, pass);
 }
 
 static bool run_passes(struct engine *engine, const struct engine_batch *batch, float *logits, struct error *err) {

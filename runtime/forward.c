@@ -86,39 +86,65 @@ static bool embed(const struct forward *forward, const struct unit_memory *unit,
     return true;
 }
 
-static bool attention(const struct forward *forward, const struct unit_memory *unit, uint32_t n,
-                      struct error *err) {
+/* act [n][inner_count] = attention over the heads that the device has. */
+static bool attention_inner(const struct forward *forward, const struct unit_memory *unit, uint32_t n,
+                            struct error *err) {
     const struct model *model = forward->model;
     const struct device_memory *memory = forward->memory;
+    const struct unit_slice *slice = &unit->slice;
     cl_mem act = memory->shared[BUFFER_ACT], qkv = memory->shared[BUFFER_WIDE];
     cl_mem positions = memory->shared[BUFFER_POSITIONS], sequences = memory->shared[BUFFER_SEQUENCES];
     cl_mem pages = memory->shared[BUFFER_PAGES];
-    uint32_t qkv_rows = (model->head_count + 2 * model->kv_head_count) * model->head_dim;
+    uint32_t qkv_rows = (slice->head_count + 2 * slice->kv_head_count) * model->head_dim;
 
     struct rope_kv_args rope = {
-        .token_count = (arg_int)n, .head_count = (arg_int)model->head_count,
-        .kv_head_count = (arg_int)model->kv_head_count, .head_dim = (arg_int)model->head_dim,
+        .token_count = (arg_int)n, .head_count = (arg_int)slice->head_count,
+        .kv_head_count = (arg_int)slice->kv_head_count, .head_dim = (arg_int)model->head_dim,
         .rotary_dim = (arg_int)model->rope.rotary_dim, .page_columns = (arg_int)forward->page_columns,
         .has_bias = unit->qkv_bias != NULL, .has_qk_norm = unit->qk_norm != NULL,
         .norm_epsilon = model->norm_epsilon,
     };
     struct attention_args attend = {
-        .token_count = (arg_int)n, .head_count = (arg_int)model->head_count,
-        .kv_head_count = (arg_int)model->kv_head_count, .head_dim = (arg_int)model->head_dim,
+        .token_count = (arg_int)n, .head_count = (arg_int)slice->head_count,
+        .kv_head_count = (arg_int)slice->kv_head_count, .head_dim = (arg_int)model->head_dim,
         .qkv_stride = (arg_int)qkv_rows, .page_columns = (arg_int)forward->page_columns,
         .window = (arg_int)model->sliding_window, .scale = (float)(1.0 / sqrt(model->head_dim)),
-    };
-    struct quantise_args quantised = {
-        .token_count = (arg_int)n, .columns = (arg_int)(model->head_count * model->head_dim),
     };
     return norm(forward, unit->norm, &unit->input, n, err) &&
            multiply(forward, &unit->input, qkv, qkv_rows, n, false, err) &&
            op_rope_kv(forward->ops, qkv, unit->qkv_bias, unit->qk_norm, memory->shared[BUFFER_ROPE], positions,
                       sequences, pages, unit->k, unit->v, &rope, err) &&
-           op_attention(forward->ops, qkv, unit->k, unit->v, positions, sequences, pages, act, &attend, err) &&
-           (!input_forms(forward, &unit->output).as_q8 ||
-            op_quantise(forward->ops, act, &memory->act_q8, &quantised, err)) &&
-           multiply(forward, &unit->output, memory->shared[BUFFER_RESIDUAL], model->hidden_size, n, true, err);
+           op_attention(forward->ops, qkv, unit->k, unit->v, positions, sequences, pages, act, &attend, err);
+}
+
+/* residual += W act, where act [n][inner_total] is there as float. */
+static bool add_output(const struct forward *forward, const struct unit_memory *unit, uint32_t n,
+                       struct error *err) {
+    const struct device_memory *memory = forward->memory;
+    struct quantise_args quantised = { .token_count = (arg_int)n, .columns = (arg_int)unit->slice.inner_total };
+    return (!input_forms(forward, &unit->output).as_q8 ||
+            op_quantise(forward->ops, memory->shared[BUFFER_ACT], &memory->act_q8, &quantised, err)) &&
+           multiply(forward, &unit->output, memory->shared[BUFFER_RESIDUAL], forward->model->hidden_size, n, true, err);
+}
+
+static bool attention(const struct forward *forward, const struct unit_memory *unit, uint32_t n,
+                      struct error *err) {
+    return attention_inner(forward, unit, n, err) && add_output(forward, unit, n, err);
+}
+
+/* wide [n][2][inner_count] = gate and up of the columns that the device has. */
+static bool ffn_input(const struct forward *forward, const struct unit_memory *unit, uint32_t n, struct error *err) {
+    return norm(forward, unit->norm, &unit->input, n, err) &&
+           multiply(forward, &unit->input, forward->memory->shared[BUFFER_WIDE], 2 * unit->slice.inner_count, n,
+                    false, err);
+}
+
+/* act [n][inner_count], as float: what another device quantises is the whole activation. */
+static bool ffn_inner(const struct forward *forward, const struct unit_memory *unit, uint32_t n, struct error *err) {
+    const struct device_memory *memory = forward->memory;
+    struct swiglu_args args = { .token_count = (arg_int)n, .intermediate = (arg_int)unit->slice.inner_count };
+    return ffn_input(forward, unit, n, err) &&
+           op_swiglu(forward->ops, memory->shared[BUFFER_WIDE], memory->shared[BUFFER_ACT], &args, err);
 }
 
 static bool ffn(const struct forward *forward, const struct unit_memory *unit, uint32_t n, struct error *err) {
@@ -127,11 +153,16 @@ static bool ffn(const struct forward *forward, const struct unit_memory *unit, u
     cl_mem wide = memory->shared[BUFFER_WIDE];
     struct swiglu_args args = { .token_count = (arg_int)n, .intermediate = (arg_int)model->intermediate_size };
     struct input_forms forms = input_forms(forward, &unit->output);
-    return norm(forward, unit->norm, &unit->input, n, err) &&
-           multiply(forward, &unit->input, wide, 2 * model->intermediate_size, n, false, err) &&
+    return ffn_input(forward, unit, n, err) &&
            (!forms.as_float || op_swiglu(forward->ops, wide, memory->shared[BUFFER_ACT], &args, err)) &&
            (!forms.as_q8 || op_swiglu_q8(forward->ops, wide, &memory->act_q8, &args, err)) &&
            multiply(forward, &unit->output, memory->shared[BUFFER_RESIDUAL], model->hidden_size, n, true, err);
+}
+
+static bool named_unit(const struct forward *forward, uint32_t unit, struct error *err) {
+    char name[24];
+    unit_name(unit_at(forward->model, unit), name);
+    return error_prefix(err, "'%s' on '%s'", name, forward->device);
 }
 
 bool forward_unit(const struct forward *forward, uint32_t unit, uint32_t token_count, struct error *err) {
@@ -140,11 +171,68 @@ bool forward_unit(const struct forward *forward, uint32_t unit, uint32_t token_c
     bool ok = place.kind == UNIT_EMBED ? embed(forward, memory, token_count, err)
             : place.kind == UNIT_ATTN  ? attention(forward, memory, token_count, err)
                                        : ffn(forward, memory, token_count, err);
-    if (ok)
+    return ok || named_unit(forward, unit, err);
+}
+
+/* Columns [begin, begin + count) of [n][columns] floats on the host, and [n][count] in the
+ * buffer, whose rows are buffer_columns apart and begin at column buffer_begin. */
+struct column_copy {
+    size_t begin, count, columns, buffer_begin, buffer_columns, n;
+};
+
+static bool copy_columns(const struct forward *forward, cl_mem buffer, float *host, const struct column_copy *copy,
+                         bool is_write, struct error *err) {
+    const size_t value = sizeof(float);
+    const size_t buffer_origin[3] = { copy->buffer_begin * value, 0, 0 }, host_origin[3] = { copy->begin * value, 0, 0 };
+    const size_t region[3] = { copy->count * value, copy->n, 1 };
+    const size_t buffer_pitch = copy->buffer_columns * value, host_pitch = copy->columns * value;
+    cl_int code = is_write
+        ? clEnqueueWriteBufferRect(forward->queue, buffer, CL_FALSE, buffer_origin, host_origin, region,
+                                   buffer_pitch, 0, host_pitch, 0, host, 0, NULL, NULL)
+        : clEnqueueReadBufferRect(forward->queue, buffer, CL_TRUE, buffer_origin, host_origin, region,
+                                  buffer_pitch, 0, host_pitch, 0, host, 0, NULL, NULL);
+    return code == CL_SUCCESS ||
+           opencl_failed(err, code, "cannot %s a slice of values '%s'", is_write ? "write" : "read", forward->device);
+}
+
+bool forward_slice_inner(const struct forward *forward, uint32_t unit, uint32_t token_count, float *activation,
+                         struct error *err) {
+    const struct unit_memory *memory = &forward->memory->units[unit];
+    const struct unit_slice *slice = &memory->slice;
+    const struct column_copy copy = { .begin = slice->inner_begin, .count = slice->inner_count, .n = token_count,
+                                      .columns = slice->inner_total, .buffer_columns = slice->inner_count };
+    bool is_attn = unit_at(forward->model, unit).kind == UNIT_ATTN;
+    return ((is_attn ? attention_inner : ffn_inner)(forward, memory, token_count, err) &&
+            copy_columns(forward, forward->memory->shared[BUFFER_ACT], activation, &copy, false, err)) ||
+           named_unit(forward, unit, err);
+}
+
+static struct column_copy residual_columns(const struct forward *forward, uint32_t unit, uint32_t token_count) {
+    const struct unit_slice *slice = &forward->memory->units[unit].slice;
+    const size_t hidden = forward->model->hidden_size;
+    return (struct column_copy){ .begin = slice->output_begin, .count = slice->output_count, .columns = hidden,
+                                 .buffer_begin = slice->output_begin, .buffer_columns = hidden, .n = token_count };
+}
+
+bool forward_write_residual_slice(const struct forward *forward, uint32_t unit, const float *residual,
+                                  uint32_t token_count, struct error *err) {
+    const struct column_copy copy = residual_columns(forward, unit, token_count);
+    /* The cast: a write only reads it. */
+    return copy.count == 0 || copy_columns(forward, forward->memory->shared[BUFFER_RESIDUAL],
+                                           (float *)(uintptr_t)residual, &copy, true, err);
+}
+
+bool forward_slice_output(const struct forward *forward, uint32_t unit, uint32_t token_count,
+                          const float *activation, float *residual, struct error *err) {
+    const struct unit_memory *memory = &forward->memory->units[unit];
+    const struct column_copy copy = residual_columns(forward, unit, token_count);
+    if (copy.count == 0)
         return true;
-    char name[24];
-    unit_name(place, name);
-    return error_prefix(err, "'%s' on '%s'", name, forward->device);
+    return (write_values(forward, BUFFER_ACT, activation,
+                         (size_t)token_count * memory->slice.inner_total * sizeof *activation, err) &&
+            add_output(forward, memory, token_count, err) &&
+            copy_columns(forward, forward->memory->shared[BUFFER_RESIDUAL], residual, &copy, false, err)) ||
+           named_unit(forward, unit, err);
 }
 
 bool forward_head(const struct forward *forward, uint32_t unit, const uint32_t *wanted,
@@ -153,6 +241,7 @@ bool forward_head(const struct forward *forward, uint32_t unit, const uint32_t *
     const struct unit_memory *head = &forward->memory->units[unit];
     cl_mem residual = forward->memory->shared[BUFFER_RESIDUAL];
     cl_mem result = forward->memory->shared[BUFFER_LOGITS];
+    const struct unit_slice *slice = &head->slice;
     size_t row_bytes = model->hidden_size * sizeof(float), logit_bytes = model->vocab_size * sizeof(float);
 
     for (uint32_t done = 0, rows; done < wanted_count; done += rows) {
@@ -168,9 +257,16 @@ bool forward_head(const struct forward *forward, uint32_t unit, const uint32_t *
                 return opencl_failed(err, code, "'head' on '%s': cannot gather rows", forward->device);
         }
         if (!norm(forward, head->norm, &head->input, rows, err) ||
-            !multiply(forward, &head->input, result, model->vocab_size, rows, false, err))
+            !multiply(forward, &head->input, result, slice->output_count, rows, false, err))
             return error_prefix(err, "'head' on '%s'", forward->device);
         bool is_last = done + rows == wanted_count;
+        const struct column_copy copy = { .begin = slice->output_begin, .count = slice->output_count, .n = rows,
+                                          .columns = model->vocab_size, .buffer_columns = slice->output_count };
+        if (!slice->is_whole) {
+            if (!copy_columns(forward, result, logits + (size_t)done * model->vocab_size, &copy, false, err))
+                return false;
+            continue;
+        }
         cl_int code = clEnqueueReadBuffer(forward->queue, result, is_last, 0, rows * logit_bytes,
                                           logits + (size_t)done * model->vocab_size, 0, NULL, NULL);
         if (code != CL_SUCCESS)
@@ -179,10 +275,11 @@ bool forward_head(const struct forward *forward, uint32_t unit, const uint32_t *
     return true;
 }
 
-bool forward_copy_page(const struct forward *forward, int32_t from, int32_t to, uint64_t page_bytes,
+bool forward_copy_page(const struct forward *forward, int32_t from, int32_t to, uint64_t head_bytes,
                        struct error *err) {
     for (uint32_t unit = 0; unit < unit_count(forward->model); unit++) {
         const struct unit_memory *memory = &forward->memory->units[unit];
+        const uint64_t page_bytes = memory->slice.kv_head_count * head_bytes;
         cl_mem pages[2] = { memory->k, memory->v };
         for (int i = 0; i < 2; i++) {
             cl_int code = !pages[i] ? CL_SUCCESS

@@ -35,12 +35,27 @@ bool forward_write_residual(const struct forward *forward, const float *residual
 bool forward_unit(const struct forward *forward, uint32_t unit, uint32_t token_count, struct error *err);
 
 /* logits [wanted_count][vocab] of the rows `wanted` (ascending) of the residual, which is
- * used up. Returns when they are there. */
+ * used up; of a slice, its columns of them. Returns when they are there. */
 bool forward_head(const struct forward *forward, uint32_t unit, const uint32_t *wanted,
                   uint32_t wanted_count, float *logits, struct error *err);
 
-/* Copy page `from` to page `to` in every attn unit of the device. */
-bool forward_copy_page(const struct forward *forward, int32_t from, int32_t to, uint64_t page_bytes,
+/* ---- a slice of a unit, see common/unit_slice.h ----
+ * Both halves take and leave values on the host, since other devices have the rest; both
+ * return when theirs are there. */
+
+/* The slice's columns of the activation: of [n][inner_total]. The residual is on the device. */
+bool forward_slice_inner(const struct forward *forward, uint32_t unit, uint32_t token_count, float *activation,
+                         struct error *err);
+/* The whole activation and the device's residual to the slice's columns of residual [n][hidden]. */
+bool forward_slice_output(const struct forward *forward, uint32_t unit, uint32_t token_count,
+                          const float *activation, float *residual, struct error *err);
+/* Only the columns of the residual that forward_slice_output() adds to. */
+bool forward_write_residual_slice(const struct forward *forward, uint32_t unit, const float *residual,
+                                  uint32_t token_count, struct error *err);
+
+/* Copy page `from` to page `to` in every attn unit of the device; head_bytes: of the K (or
+ * V) of one KV head in a page. */
+bool forward_copy_page(const struct forward *forward, int32_t from, int32_t to, uint64_t head_bytes,
                        struct error *err);
 
 /* Read page `page` of every attn unit of the device into, or write it from, `bytes`, where the

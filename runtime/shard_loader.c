@@ -2,15 +2,16 @@
 
 #include <stdlib.h>
 
-bool shard_list_buffers(const struct model *model, const bool *held, const enum weight_layout *layouts,
+bool shard_list_buffers(const struct model *model, const struct part_range *parts, const enum weight_layout *layouts,
                         const struct buffer_options *options, struct buffer_list *list, struct error *err) {
     struct buffer_options laid_out = *options;
     for (uint32_t index = 0; index < unit_count(model); index++) {
         laid_out.layout = layouts[index];
-        if (held[index] && !unit_buffers(model, unit_at(model, index), &laid_out, list, err))
+        if (parts[index].begin < parts[index].end &&
+            !unit_part_buffers(model, unit_at(model, index), parts[index], &laid_out, list, err))
             return false;
     }
-    return device_buffers(model, held, options, list, err);
+    return device_part_buffers(model, parts, options, list, err);
 }
 
 static bool create(struct device_memory *memory, const struct shard_request *request, size_t index,
@@ -35,15 +36,17 @@ static bool create(struct device_memory *memory, const struct shard_request *req
 
 static bool map_stage(struct device_memory *memory, const struct shard_request *request,
                       const struct buffer_spec *spec, cl_mem buffer, struct error *err) {
-    uint32_t slot = memory->stage_buffers[0] != NULL;
-    if (memory->stage_buffers[slot])
+    cl_mem *buffers = spec->role == BUFFER_GATHER ? memory->gather_buffers : memory->stage_buffers;
+    float **mapped = spec->role == BUFFER_GATHER ? memory->gather : memory->stage;
+    uint32_t slot = buffers[0] != NULL;
+    if (buffers[slot])
         return error_set(err, ERROR_FAILED, "more staging than expected is listed for '%s'", request->device);
     cl_int code;
-    memory->stage[slot] = clEnqueueMapBuffer(request->queue, buffer, CL_TRUE, CL_MAP_READ | CL_MAP_WRITE, 0,
-                                             spec->used_bytes, 0, NULL, NULL, &code);
-    if (!memory->stage[slot])
+    mapped[slot] = clEnqueueMapBuffer(request->queue, buffer, CL_TRUE, CL_MAP_READ | CL_MAP_WRITE, 0,
+                                      spec->used_bytes, 0, NULL, NULL, &code);
+    if (!mapped[slot])
         return opencl_failed(err, code, "cannot map the staging of '%s'", request->device);
-    memory->stage_buffers[slot] = buffer;
+    buffers[slot] = buffer;
     return true;
 }
 
@@ -59,7 +62,7 @@ static void enter(struct device_memory *memory, const struct buffer_spec *spec, 
         *matrix = (struct device_matrix){
             .buffer = buffer, .type = spec->type, .layout = spec->layout,
             .rows = (uint32_t)spec->row_count, .columns = (uint32_t)spec->column_count,
-            .row_offset = (uint32_t)spec->row_begin,
+            .row_offset = (uint32_t)spec->row_target,
         };
         bool is_output = spec->role == BUFFER_O || spec->role == BUFFER_DOWN;
         struct matrix_list *list = is_output ? &unit->output : &unit->input;
@@ -83,7 +86,7 @@ bool shard_load(struct device_memory *memory, const struct shard_request *reques
         .model = request->model, .artifacts = request->artifacts, .context = request->context,
         .queue = request->queue, .device = request->device, .in_place = request->in_place,
     };
-    if (!shard_list_buffers(request->model, request->held, request->layouts, request->options, &memory->list, err))
+    if (!shard_list_buffers(request->model, request->parts, request->layouts, request->options, &memory->list, err))
         return false;
     size_t count = memory->list.count;
     memory->units = calloc(unit_count(request->model), sizeof *memory->units);
@@ -92,6 +95,10 @@ bool shard_load(struct device_memory *memory, const struct shard_request *reques
     if (!memory->units || !memory->buffers || !memory->matrices)
         return error_set(err, ERROR_FAILED, "cannot list the buffers of '%s': out of memory", request->device);
 
+    for (uint32_t unit = 0; unit < unit_count(request->model); unit++)
+        if (request->parts[unit].begin < request->parts[unit].end)
+            memory->units[unit].slice = unit_slice_of(request->model, unit_at(request->model, unit),
+                                                      request->parts[unit]);
     for (size_t i = 0; i < count; i++) {
         const struct buffer_spec *spec = &memory->list.specs[i];
         if (request->interrupted && *request->interrupted)
@@ -113,9 +120,12 @@ bool shard_load(struct device_memory *memory, const struct shard_request *reques
 }
 
 void device_memory_release(struct device_memory *memory, cl_command_queue queue) {
-    for (int slot = 0; slot < STAGE_COUNT; slot++)
+    for (int slot = 0; slot < STAGE_COUNT; slot++) {
         if (memory->stage_buffers[slot])
             clEnqueueUnmapMemObject(queue, memory->stage_buffers[slot], memory->stage[slot], 0, NULL, NULL);
+        if (memory->gather_buffers[slot])
+            clEnqueueUnmapMemObject(queue, memory->gather_buffers[slot], memory->gather[slot], 0, NULL, NULL);
+    }
     if (queue)
         clFinish(queue);
     for (size_t i = 0; memory->buffers && i < memory->list.count; i++)

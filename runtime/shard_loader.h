@@ -19,6 +19,7 @@ struct matrix_list {
 
 /* All borrowed from the device_memory; NULL or count 0: the unit has none. */
 struct unit_memory {
+    struct unit_slice slice;         /* of the unit, on this device */
     cl_mem norm, qkv_bias, qk_norm;
     struct matrix_list input;        /* attn: q, k, v; ffn: gate, up; head: head; embed: table */
     struct matrix_list output;       /* attn: o; ffn: down */
@@ -32,18 +33,19 @@ struct device_memory {
     cl_mem shared[BUFFER_STAGE];     /* scratch by buffer_role; NULL where not needed */
     struct q8_buffers act_q8;        /* the three of shared */
     float *stage[STAGE_COUNT];       /* host staging, mapped for the device's life; [n][hidden] */
+    float *gather[STAGE_COUNT];      /* the same, [n][activation]; NULL where it leads no slices */
 
     struct buffer_list list;
     cl_mem *buffers;                 /* [list.count], owned */
     struct device_matrix *matrices;  /* [list.count], owned; without a buffer where it is no matrix */
-    cl_mem stage_buffers[STAGE_COUNT];
+    cl_mem stage_buffers[STAGE_COUNT], gather_buffers[STAGE_COUNT];
     struct weight_loader weights;    /* owned; its mappings outlive the buffers */
     uint64_t bytes_allocated;
 };
 
 struct shard_request {
     const struct model *model;
-    const bool *held;                /* [unit_count] the units of this device */
+    const struct part_range *parts;  /* [unit_count] what this device holds of each unit */
     const enum weight_layout *layouts;            /* [unit_count] */
     const struct artifact *const *artifacts;      /* [unit_count]; NULL: not packed */
     bool in_place;                   /* use mapped pages as buffers */
@@ -54,9 +56,9 @@ struct shard_request {
     const volatile sig_atomic_t *interrupted;   /* may be NULL */
 };
 
-/* All the buffers that a device needs for the units it holds, each in its layout
- * ([unit_count]), whatever options->layout. */
-bool shard_list_buffers(const struct model *model, const bool *held, const enum weight_layout *layouts,
+/* All the buffers that a device needs for the parts it holds of each unit, each in its
+ * layout ([unit_count]), whatever options->layout. */
+bool shard_list_buffers(const struct model *model, const struct part_range *parts, const enum weight_layout *layouts,
                         const struct buffer_options *options, struct buffer_list *list, struct error *err);
 
 /* Allocate and load. On failure too, device_memory_release() must follow. */

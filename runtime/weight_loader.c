@@ -65,12 +65,14 @@ static bool fill(struct weight_loader *loader, const struct buffer_spec *spec, c
         return true;
     }
     struct r16_shape whole, part;
-    return (r16_shape_init(&whole, entry->type, entry->row_count, entry->column_count) &&
-            r16_shape_init(&part, spec->type, spec->row_count, spec->column_count) &&
-            part.bytes == spec->used_bytes &&
-            r16_cut(&whole, artifact->map.bytes + entry->offset, spec->row_begin - entry->row_begin, &part,
-                    target)) ||
-           error_set(err, ERROR_FAILED, "packed weights do not have the rows of their buffer");
+    if (!r16_shape_init(&whole, entry->type, entry->row_count, entry->column_count) ||
+        !r16_shape_init(&part, spec->type, spec->row_count, spec->column_count) || part.bytes != spec->used_bytes)
+        return error_set(err, ERROR_FAILED, "packed weights do not have the rows of their buffer");
+    /* Rows that begin or end within a group of 16, as a slice's may, are packed again. */
+    const uint64_t first = spec->row_begin - entry->row_begin, end = first + spec->row_count;
+    bool whole_groups = first % 16 == 0 && (end % 16 == 0 || end == entry->row_count);
+    return (whole_groups && r16_cut(&whole, artifact->map.bytes + entry->offset, first, &part, target)) ||
+           unit_read_buffer(loader->model, spec, target, NULL, err);
 }
 
 static cl_mem copy(struct weight_loader *loader, const struct buffer_spec *spec, const struct artifact *artifact,

@@ -1,7 +1,7 @@
 #include "tests/support_engine.h"
 
+#include "common/unit_weights.h"
 #include "common/weight_choice.h"
-
 #include "tests/support.h"
 
 #include <dirent.h>
@@ -28,13 +28,19 @@ static bool choose_pocl(struct error *err) {
     return opencl_choose_icds(&chosen, pocl[0] != '\0', err);
 }
 
+static const char *chosen_devices = "pthread basic";
+
+void support_choose_devices(const char *names) {
+    chosen_devices = names;
+}
+
 const struct opencl_devices *support_devices(void) {
     static struct opencl_devices pocl;
     static bool is_known;
     if (!is_known) {
         struct error err = { 0 };
         is_known = true;
-        setenv("POCL_DEVICES", "pthread basic", 1);
+        setenv("POCL_DEVICES", chosen_devices, 1);
         ASSERT_OK(choose_pocl(&err), err);
         atexit(opencl_shutdown);
         if (!opencl_enumerate(&pocl, NULL, &err)) {
@@ -65,23 +71,10 @@ static int32_t device_of(const struct model *model, uint32_t unit, const struct 
     return options->split && unit >= options->split;
 }
 
-static uint64_t stored_bytes(const struct model *model, struct unit unit) {
-    static const enum buffer_role roles[] = { BUFFER_NORM, BUFFER_QKV, BUFFER_QKV_BIAS, BUFFER_QK_NORM, BUFFER_O,
-                                              BUFFER_GATE_UP, BUFFER_DOWN, BUFFER_TABLE, BUFFER_HEAD };
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
-        const struct weight_ref *refs[3];
-        uint32_t count = unit_matrix_refs(model, unit, roles[i], refs);
-        for (uint32_t j = 0; j < count; j++)
-            bytes += model_ref_bytes(model, refs[j]);
-    }
-    return bytes;
-}
-
 static bool place_units(struct rig *rig, const struct rig_options *options, struct error *err) {
     const struct opencl_devices *devices = support_devices();
     struct plan *plan = rig->plan;
-    plan->device_count = devices->count < 2 ? devices->count : 2;
+    plan->device_count = devices->count < PLAN_MAX_DEVICES ? devices->count : PLAN_MAX_DEVICES;
     for (uint32_t i = 0; i < plan->device_count; i++)
         plan->devices[i].device = devices->devices[i].info;
     plan->unit_count = unit_count(rig->model);
@@ -89,7 +82,8 @@ static bool place_units(struct rig *rig, const struct rig_options *options, stru
         struct unit place = unit_at(rig->model, unit);
         struct shard shard = { .unit = unit, .device = device_of(rig->model, unit, options),
                                .part_end = unit_part_count(rig->model, place),
-                               .weight_bytes = stored_bytes(rig->model, place) };
+                               .weight_bytes = unit_part_stored_bytes(rig->model, place,
+                                                                      unit_all_parts(rig->model, place)) };
         shard_format_write(rig->model, place, options->packed ? LAYOUT_R16 : LAYOUT_ROWS, shard.format);
         if (!plan_add_shard(plan, &shard, err))
             return false;
@@ -147,6 +141,40 @@ void rig_close(struct rig *rig) {
     plan_free(rig->plan);
     model_close(rig->model);
     *rig = (struct rig){ 0 };
+}
+
+uint32_t support_slice_plan(struct rig *rig, uint32_t seed) {
+    struct plan *plan = rig->plan;
+    uint32_t sliced = 0;
+    struct error err = { 0 };
+    struct shard *whole = calloc(plan->shard_count, sizeof *whole);
+    assert_non_null(whole);
+    memcpy(whole, plan->shards, plan->shard_count * sizeof *whole);
+    assert_int_equal(plan->shard_count, plan->unit_count);
+    plan->shard_count = 1;
+    for (uint32_t unit = 1; unit < plan->unit_count; unit++) {
+        const struct unit place = unit_at(rig->model, unit);
+        const uint32_t parts = unit_part_count(rig->model, place);
+        uint32_t used = 0, device = 0;
+        for (uint32_t begin = 0, end; begin < parts; begin = end) {
+            seed = seed * 1664525u + 1013904223u;
+            end = begin + 1 + (seed >> 8) % parts;
+            bool is_last = used + 1 >= plan->device_count || end > parts;
+            /* Another device for each slice: the first is any, the others follow it. */
+            device = used ? (device + 1) % plan->device_count : (seed >> 4) % plan->device_count;
+            end = is_last ? parts : end;
+            struct shard shard = whole[unit];
+            shard.device = (int32_t)device;
+            shard.part_begin = begin;
+            shard.part_end = end;
+            shard.weight_bytes = unit_part_stored_bytes(rig->model, place, (struct part_range){ begin, end });
+            ASSERT_OK(plan_add_shard(plan, &shard, &err), err);
+            used++;
+        }
+        sliced += used > 1;
+    }
+    free(whole);
+    return sliced;
 }
 
 const char *support_relinked(const char *model, const char *instead, const char *target) {

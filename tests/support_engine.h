@@ -12,6 +12,9 @@
  * program's life. */
 const struct opencl_devices *support_devices(void);
 
+/* Before support_devices(): other devices of PoCL's, as POCL_DEVICES names them. */
+void support_choose_devices(const char *names);
+
 struct rig_options {
     bool exact;
     bool embed_on_device;
@@ -43,6 +46,10 @@ bool rig_prepare(struct rig *rig, const char *path, const struct rig_options *op
 bool rig_start(struct rig *rig, const struct rig_options *options, struct error *err);   /* the engine */
 bool rig_open(struct rig *rig, const char *path, const struct rig_options *options, struct error *err);
 void rig_close(struct rig *rig);
+
+/* Share out the units of a plan anew: each to one device or in two or three slices, as `seed`
+ * has it. Returns how many units are sliced. */
+uint32_t support_slice_plan(struct rig *rig, uint32_t seed);
 
 /* A folder with links to every file of `model` but the one called `instead`, which becomes a
  * link to `target` in the same model. The result is in a static buffer. */

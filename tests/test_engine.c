@@ -354,7 +354,7 @@ static void a_plan_that_cannot_be_run_is_refused(void **state) {
     (void)state;
     if (!phi3())
         SKIP_BECAUSE(NO_PHI3);
-    refuse(other_parts, false, ERROR_STALE, "ffn.0", "whole");
+    refuse(other_parts, false, ERROR_STALE, "ffn.0", "which has");
     refuse(streamed, false, ERROR_STALE, "ffn.0", "streams");
     refuse(packed, false, ERROR_STALE, "q4_0/r16", "ffn.0");
     refuse(no_context, false, ERROR_STALE, "damaged", "phiplan '");
