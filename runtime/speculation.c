@@ -6,6 +6,9 @@
 #define SHORTEST_MATCH 2u
 #define FIRST_PAUSE 16u
 #define MOST_PAUSES 5u
+/* A step that took longer than this many times its tokens one by one was held up by something
+ * else: it counts as no more, lest one such step end what pays. */
+#define SLOWEST 1.5
 
 void speculation_init(struct speculation *speculation) {
     *speculation = (struct speculation){ .next_count = 4 };
@@ -54,6 +57,8 @@ void speculation_note(struct speculation *speculation, uint32_t drafted, uint32_
         speculation->next_count = 2 * drafted < SPECULATION_MOST ? 2 * drafted : SPECULATION_MOST;
     else
         speculation->next_count = accepted + 1 < 2 ? 2 : accepted + 1;
+    double slowest = SLOWEST * (drafted + 1) * speculation->plain_s;
+    seconds = seconds < slowest ? seconds : slowest;
     speculation->drafted_s = 0.7 * speculation->drafted_s + seconds;
     speculation->drafted_tokens = 0.7 * speculation->drafted_tokens + accepted + 1;
     if (speculation->drafted_s > speculation->drafted_tokens * speculation->plain_s) {
