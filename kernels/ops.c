@@ -4,6 +4,7 @@
 #include "kernels/kv_cache.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 _Static_assert(PAGE_TOKENS == KV_PAGE_TOKENS, "kernels and buffers disagree on the page");
 
@@ -87,13 +88,21 @@ struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
     return ops;
 }
 
+/* Mesa's llvmpipe calls itself a CPU but compiles as for a GPU: it takes minutes for the
+ * kernels with large private memory that are made for CPUs. */
+static bool is_software_gpu(cl_device_id id) {
+    char name[256] = "";
+    clGetDeviceInfo(id, CL_DEVICE_NAME, sizeof name - 1, name, NULL);
+    return strncmp(name, "llvmpipe", 8) == 0;
+}
+
 void ops_init(struct ops *ops, cl_context context, cl_device_id id, cl_command_queue queue) {
     *ops = (struct ops) { .context = context, .id = id, .queue = queue };
     cl_device_type type = 0;
     cl_uint units = 1;
     clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
     clGetDeviceInfo(id, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
-    ops->is_cpu = type & CL_DEVICE_TYPE_CPU;
+    ops->is_cpu = (type & CL_DEVICE_TYPE_CPU) && !is_software_gpu(id);
     ops->compute_units = units ? units : 1;
 }
 

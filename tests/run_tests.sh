@@ -19,7 +19,7 @@ for program in "$@"; do
         status=$?
     fi
     # cmocka spells a skipped test "not ok 3 # SKIP name".
-    skip=$(grep -ciE '^(not )?ok [0-9]+ # skip' "$log")
+    skip=$(grep -ciE '^(not )?ok [0-9]+ (- .*)?# skip' "$log")
     ok=$(grep -viE '# skip' "$log" | grep -c '^ok ') bad=$(grep -viE '# skip' "$log" | grep -c '^not ok ')
     # A program that died, or that ran nothing, has failed, whatever it printed.
     if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ $((ok + skip)) -eq 0 ]; }; then bad=1; fi

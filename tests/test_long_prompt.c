@@ -13,6 +13,11 @@
 
 #define MODEL "models/phi3-tiny-swa"   /* a window of 16: a pass over the keys is short */
 #define CONTEXT 32768u
+#ifdef __SANITIZE_ADDRESS__
+#define SLACK_BYTES (64u << 20)        /* what was freed stays for a while */
+#else
+#define SLACK_BYTES (4u << 20)
+#endif
 
 /* The model with another max_position_embeddings. */
 static const char *with_long_context(const char *model) {
@@ -68,7 +73,7 @@ static void a_prompt_of_32768_tokens_needs_no_more_than_its_kv(void **state) {
                   kv_vector_bytes(rig.model, KV_Q8_0);
     print_message("# grown by %llu bytes, of which %llu are KV\n", (unsigned long long)grown,
                   (unsigned long long)kv);
-    assert_true(grown <= kv + (4u << 20));
+    assert_true(grown <= kv + SLACK_BYTES);
     for (uint32_t i = 0; i < rig.model->vocab_size; i++)
         assert_true(isfinite(logits[i]));
     session_free(session);
