@@ -20,6 +20,9 @@ struct search {
     const struct generate_request *request;
     const struct generation_settings *settings;
     struct sampler *sampler;
+    struct constraint *constraint;   /* NULL: no grammar */
+    bool drops_space;
+    uint32_t *states;            /* [width] of the beams, in the grammar */
     uint32_t vocab, width, most;
     double started;
     struct session **beams;      /* [width] the running ones; owned */
@@ -84,6 +87,33 @@ static void log_softmax(float *row, uint32_t count) {
         row[i] = row[i] - largest - log_sum;
 }
 
+/* Let only those tokens come that the grammar allows. */
+static bool restrict_beam(struct search *search, uint32_t beam, uint32_t length, struct error *err) {
+    const struct generation_settings *settings = search->settings;
+    if (!search->constraint)
+        return true;
+    if (!constraint_trim(search->constraint, search->states, search->running, err))
+        return false;
+    const uint32_t *allowed = constraint_allowed(search->constraint, search->states[beam],
+                                                 search->drops_space && length == 1, settings->eos_ids,
+                                                 settings->eos_count, err);
+    sampler_allow(search->sampler, allowed);
+    return allowed;
+}
+
+/* Whether the grammar allows nothing after the candidate. */
+static bool completes(const struct search *search, const struct candidate *candidate, bool *result,
+                      struct error *err) {
+    *result = false;
+    if (!search->constraint)
+        return true;
+    uint32_t state = search->states[candidate->beam];
+    if (!constraint_accept(search->constraint, &state, candidate->id, err))
+        return false;
+    *result = constraint_is_complete(search->constraint, state);
+    return true;
+}
+
 /* The best continuations of all beams into the heap, then in their order. */
 static bool rank(struct search *search, uint32_t length, struct error *err) {
     bool samples = !search->settings->sampling.greedy;
@@ -93,6 +123,8 @@ static bool rank(struct search *search, uint32_t length, struct error *err) {
         uint32_t count;
         const int32_t *history = session_tokens(search->beams[beam], &count);
         log_softmax(row, search->vocab);
+        if (!restrict_beam(search, beam, length, err))
+            return false;
         if (!sampler_filter(search->sampler, history, count, length - 1, row))
             return error_set(err, ERROR_FAILED, "no next token can be chosen: the logits are no numbers; "
                              "check the model's files with --verify");
@@ -135,13 +167,14 @@ static bool judge(struct search *search, uint32_t length, struct error *err) {
     bool is_late = settings->max_time > 0 && seconds_now() - search->started > (double)settings->max_time;
     for (uint32_t i = 0; i < search->heap_count; i++) {
         struct candidate *candidate = &search->heap[i];
-        bool is_stop;
+        bool is_stop, is_end = false;
         candidate->ends = true;
         if (!stops(search, candidate, length, &is_stop, err))
             return false;
-        bool is_end = false;
         for (uint32_t j = 0; j < settings->eos_count; j++)
             is_end |= settings->eos_ids[j] == candidate->id;
+        if (!is_end && !completes(search, candidate, &is_end, err))
+            return false;
         if (is_end)
             candidate->finish = FINISH_EOS;
         else if (is_stop)
@@ -191,7 +224,7 @@ static bool keep_ended(struct search *search, uint32_t beam, int32_t id, float s
  * those that none does. */
 static bool branch(struct search *search, const struct candidate *next, uint32_t count, struct error *err) {
     struct session *beams[GENERATION_MOST_SEQUENCES];
-    uint32_t sequences[GENERATION_MOST_SEQUENCES], free_sequences[GENERATION_MOST_SEQUENCES], free_count = 0;
+    uint32_t states[GENERATION_MOST_SEQUENCES] = { 0 }, sequences[GENERATION_MOST_SEQUENCES], free_sequences[GENERATION_MOST_SEQUENCES], free_count = 0;
     bool is_used[GENERATION_MOST_SEQUENCES] = { false };
     for (uint32_t i = 0; i < count; i++) {
         beams[i] = NULL;
@@ -210,6 +243,8 @@ static bool branch(struct search *search, const struct candidate *next, uint32_t
     bool ok = true;
     for (uint32_t i = 0; i < count; i++) {
         search->tokens[i] = next[i].id;
+        states[i] = search->states[next[i].beam];
+        ok = ok && (!search->constraint || constraint_accept(search->constraint, &states[i], next[i].id, err));
         if (beams[i] || !ok)
             continue;
         sequences[i] = free_sequences[--free_count];
@@ -221,6 +256,7 @@ static bool branch(struct search *search, const struct candidate *next, uint32_t
         search->sequences[i] = i < count ? sequences[i] : free_sequences[--free_count];
         if (i < count)
             search->scores[i] = next[i].score;
+        search->states[i] = states[i];
     }
     search->running = count;
     return ok;
@@ -266,16 +302,19 @@ static bool start(struct search *search, const float *logits, struct error *err)
     search->sequences = calloc(search->width, sizeof *search->sequences);
     search->scores = calloc(search->width, sizeof *search->scores);
     search->tokens = calloc(search->width, sizeof *search->tokens);
+    search->states = calloc(search->width, sizeof *search->states);
     search->ended = calloc(search->width + 1, sizeof *search->ended);
     search->heap = calloc(search->heap_size, sizeof *search->heap);
     search->logits = malloc((size_t)search->width * search->vocab * sizeof *search->logits);
-    if (!search->beams || !search->sequences || !search->scores || !search->tokens || !search->ended
+    if (!search->beams || !search->sequences || !search->scores || !search->tokens || !search->states || !search->ended
         || !search->heap || !search->logits)
         return error_set(err, ERROR_FAILED, "cannot search with %u beams: out of memory", search->width);
     for (uint32_t i = 0; i < search->width; i++)
         search->sequences[i] = (request->fork_sequence ? request->fork_sequence : 1) + i;
     memcpy(search->logits, logits, search->vocab * sizeof *logits);
     search->running = 1;
+    if (search->constraint)
+        search->states[0] = constraint_start(search->constraint);
     search->beams[0] = session_fork(request->session, search->sequences[0], err);
     /* Pages of a prompt that will have to be run again must not be kept. */
     return search->beams[0]
@@ -283,12 +322,13 @@ static bool start(struct search *search, const float *logits, struct error *err)
                || session_truncate(request->session, 0, err));
 }
 
-bool beam_search(const struct generate_request *request, struct sampler *sampler, const float *logits,
-                 uint32_t most, double started, struct generation *result, struct error *err) {
+bool beam_search(const struct generate_request *request, struct sampler *sampler, struct constraint *constraint,
+                 bool drops_space, const float *logits, uint32_t most, double started, struct generation *result,
+                 struct error *err) {
     struct search search = {
         .request = request, .settings = request->settings, .sampler = sampler,
         .vocab = engine_model(request->engine)->vocab_size, .width = request->settings->num_beams, .most = most,
-        .started = started,
+        .started = started, .constraint = constraint, .drops_space = drops_space,
     };
     bool ok = start(&search, logits, err), goes_on = true;
     for (uint32_t length = 1; ok && goes_on; length++) {
@@ -316,6 +356,7 @@ bool beam_search(const struct generate_request *request, struct sampler *sampler
     free(search.sequences);
     free(search.scores);
     free(search.tokens);
+    free(search.states);
     free(search.ended);
     free(search.heap);
     free(search.logits);

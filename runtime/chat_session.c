@@ -15,6 +15,7 @@
 struct chat_session {
     const struct loaded_model *loaded;      /* borrowed */
     struct session *session;
+    struct constraint_store constraints;
     char *source;                           /* of the template */
     const char *name;                       /* borrowed */
     struct chat_message *messages;          /* strings owned; a system message is the first */
@@ -239,7 +240,7 @@ static bool answer_last(struct chat_session *chat, const struct generation_setti
     struct generate_request request = {
         .session = chat->session, .engine = chat->loaded->engine, .tokenizer = chat->loaded->tokenizer,
         .settings = settings, .prompt = ids, .count = count, .on_text = listener->text,
-        .context = listener->context,
+        .context = listener->context, .constraints = &chat->constraints,
     };
     bool ok = generate(&request, &result, err);
     const struct generated *best = result.sequence_count ? &result.sequences[0] : NULL;
@@ -251,7 +252,7 @@ static bool answer_last(struct chat_session *chat, const struct generation_setti
         *answer = (struct chat_answer){
             .prompt_tokens = count, .run_tokens = count - result.reused, .new_tokens = result.token_count,
             .finish = best ? best->finish : FINISH_INTERRUPTED, .prefill_s = result.prefill_s,
-            .decode_s = result.decode_s,
+            .decode_s = result.decode_s, .is_cut = best && best->is_cut,
         };
         answer->context_full = answer->finish == FINISH_LENGTH
                                && count + best->count > engine_context(chat->loaded->engine);
@@ -376,6 +377,7 @@ void chat_session_free(struct chat_session *chat) {
     if (!chat)
         return;
     session_free(chat->session);
+    constraint_store_release(&chat->constraints);
     chat_messages_free(chat->messages, chat->count);
     free(chat->source);
     free(chat);

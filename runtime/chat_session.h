@@ -26,6 +26,7 @@ struct chat_answer {
     uint32_t run_tokens;         /* those of it that were not in the KV cache */
     uint32_t new_tokens;
     enum finish_reason finish;
+    bool is_cut;                 /* the grammar wanted more */
     bool context_full;           /* it ended because nothing more fits */
     bool taken_back;             /* interrupted before any text: the conversation is as before */
     double prefill_s, decode_s;

@@ -28,6 +28,7 @@ struct batch {
     struct loaded_model loaded;
     struct generation_settings settings;     /* without a line's own */
     struct session *session;
+    struct constraint_store constraints;
     char *source;                            /* of the chat template, once it was needed */
     const char *source_name;
     struct text input;
@@ -190,6 +191,8 @@ static void add_results(json_t *object, const struct prompt *prompt, const struc
         json_array_append_new(list, json_pack("{s:o, s:s, s:i, s:o}", "text", text ? text : json_string(""),
             "finish_reason", finish_reason_name(sequence->finish), "new_tokens", (int)sequence->count, "score",
             sequence->has_score ? json_real((double)sequence->score) : json_null()));
+        if (sequence->is_cut)
+            json_object_set_new(json_array_get(list, i), "complete", json_false());
     }
     if (json_array_size(list) == 1) {
         json_object_update(object, json_array_get(list, 0));
@@ -236,6 +239,7 @@ static bool run_line(struct batch *batch, json_t *object, const char *what, json
         struct generate_request request = {
             .session = batch->session, .engine = batch->loaded.engine, .tokenizer = batch->loaded.tokenizer,
             .settings = &settings, .prompt = prompt.ids, .count = prompt.count,
+            .constraints = &batch->constraints,
         };
         ok = generate(&request, &result, problem);
         batch->total.prompt_tokens += prompt.count - result.reused;
@@ -334,6 +338,7 @@ bool command_batch(const struct run_options *options, struct error *err) {
                     loaded_model_report(&batch.loaded);
             }
             session_free(batch.session);
+            constraint_store_release(&batch.constraints);
             generation_settings_release(&batch.settings);
             loaded_model_close(&batch.loaded);
         }

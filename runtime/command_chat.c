@@ -99,6 +99,8 @@ static bool answer(struct chat_command *command, const char *question, struct er
                "left behind with the next one", engine_context(command->loaded.engine));
     else if (last->finish == FINISH_LENGTH)
         notice(command, "the answer ends here: %u tokens were asked for", last->new_tokens);
+    if (last->is_cut && !last->taken_back)
+        notice(command, "the grammar wanted more: the answer is not whole");
     return true;
 }
 

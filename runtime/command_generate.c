@@ -86,6 +86,8 @@ static json_t *sequence_list(const struct generation *result, const struct promp
         json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o}", "ids", ids, "text",
             string ? string : json_string(""), "finish_reason", finish_reason_name(sequence->finish), "score",
             sequence->has_score ? json_real((double)sequence->score) : json_null()));
+        if (sequence->is_cut)
+            json_object_set_new(json_array_get(list, i), "complete", json_false());
         text_release(&text);
     }
     return list;
@@ -131,6 +133,19 @@ static void print_timings(const struct loaded_model *loaded, const struct run_re
     loaded_model_report(loaded);
 }
 
+/* The text of a grammar that had to end too early does not parse. */
+static void tell_cut(const struct generation *result) {
+    uint32_t cut = 0;
+    for (uint32_t i = 0; i < result->sequence_count; i++)
+        cut += result->sequences[i].is_cut;
+    if (cut && result->sequence_count == 1)
+        fprintf(stderr, "phirun: the answer ends (%s) before its grammar does: it is not whole; allow more with -n\n",
+                finish_reason_name(result->sequences[0].finish));
+    else if (cut)
+        fprintf(stderr, "phirun: %u of %u answers end before their grammar does: they are not whole; allow more "
+                "with -n\n", cut, result->sequence_count);
+}
+
 bool command_generate(const struct run_options *options, struct error *err) {
     double started = seconds_now();
     struct loaded_model loaded;
@@ -170,6 +185,7 @@ bool command_generate(const struct run_options *options, struct error *err) {
         else if (ok && !options->json && !streams)
             print_all(&result, &prompt, has_text, options->full_text);
         ok = finish_output(ok ? err : NULL) && ok;
+        tell_cut(&result);
     }
     if (ok) {
         const char *finish = result.sequence_count ? finish_reason_name(result.sequences[0].finish)

@@ -19,6 +19,7 @@ struct lane {
     bool is_done;
 };
 
+
 struct run {
     const struct generate_request *request;
     struct generation *result;
@@ -27,6 +28,10 @@ struct run {
     uint32_t most;               /* new tokens of each */
     float *logits;               /* [max(lane_count, 1 + SPECULATION_MOST where it is on)][vocab] */
     double started;
+    struct constraint *constraint;     /* what the grammar allows; NULL: all */
+    struct constraint_store own_store; /* where the request brings none */
+    uint32_t *states;            /* [lane_count] in the grammar */
+    bool drops_space;            /* before the first token */
 };
 
 const char *finish_reason_name(enum finish_reason reason) {
@@ -97,16 +102,44 @@ static void finish(struct lane *lane, enum finish_reason reason) {
     lane->is_done = true;
 }
 
+/* Let only those tokens come that the grammar allows. */
+static bool restrict_lane(struct run *run, struct lane *lane, struct error *err) {
+    const struct generation_settings *settings = run->request->settings;
+    if (!run->constraint)
+        return true;
+    if (!constraint_trim(run->constraint, run->states, run->lane_count, err))
+        return false;
+    const uint32_t *allowed = constraint_allowed(run->constraint, run->states[lane - run->lanes],
+                                                 run->drops_space && !lane->result->count, settings->eos_ids,
+                                                 settings->eos_count, err);
+    sampler_allow(lane->sampler, allowed);
+    return allowed;
+}
+
+/* Take a token into the grammar; the text may be complete then. */
+static bool follow(struct run *run, struct lane *lane, int32_t id, struct error *err) {
+    uint32_t *state = &run->states[lane - run->lanes];
+    if (!run->constraint)
+        return true;
+    if (!constraint_accept(run->constraint, state, id, err))
+        return false;
+    if (constraint_is_complete(run->constraint, *state))
+        finish(lane, FINISH_EOS);
+    return true;
+}
+
 /* Choose the next token and take it in; the lane may be done then. */
 static bool choose(struct run *run, struct lane *lane, const float *logits, int32_t *id, struct error *err) {
     const struct generate_request *request = run->request;
     const struct generation_settings *settings = request->settings;
     struct generated *result = lane->result;
+    if (!restrict_lane(run, lane, err))
+        return false;
     *id = sampler_choose(lane->sampler, logits);
     if (*id < 0)
-        return error_set(err, ERROR_FAILED,
-                         "no next token can be chosen: the logits hold NaN or nothing but -infinity; "
-                         "check the model's files with --verify");
+        return error_set(err, ERROR_FAILED, "no next token can be chosen: %s", run->constraint
+                         ? "what the grammar allows is banned by other options, or the logits hold NaN"
+                         : "the logits hold NaN or nothing but -infinity; check the model's files with --verify");
     sampler_accept(lane->sampler, *id);
     result->ids[result->count++] = *id;
     run->result->token_count++;
@@ -116,7 +149,7 @@ static bool choose(struct run *run, struct lane *lane, const float *logits, int3
     bool stopped = false;
     if (is_end_token(settings, *id))
         finish(lane, FINISH_EOS);
-    else if (!answer_token(&lane->answer, *id, &stopped, err))
+    else if (!answer_token(&lane->answer, *id, &stopped, err) || !follow(run, lane, *id, err))
         return false;
     if (stopped)
         finish(lane, FINISH_STOP);
@@ -223,12 +256,21 @@ static bool start_lane(struct run *run, uint32_t index, struct sampler_settings 
     return true;
 }
 
+/* Whether a sequence ended before its grammar did. */
+static void judge_end(struct run *run, struct generated *sequence) {
+    const struct generation_settings *settings = run->request->settings;
+    sequence->is_cut = run->constraint && (sequence->finish == FINISH_STOP
+        || !constraint_accepts(run->constraint, sequence->ids, sequence->count, settings->eos_ids,
+                               settings->eos_count));
+}
+
 /* Flush what is held back, hand the text over. */
 static bool end_lane(struct run *run, struct lane *lane, struct error *err) {
     bool stopped = false;
     bool ok = answer_end(&lane->answer, &stopped, err) && tell(run, lane, err);
     if (stopped && lane->result->finish == FINISH_LENGTH)
         lane->result->finish = FINISH_STOP;
+    judge_end(run, lane->result);
     lane->result->text = lane->answer.text;
     text_init(&lane->answer.text);
     return ok;
@@ -284,7 +326,8 @@ static bool run_beams(struct run *run, const struct sampler_settings *sampling, 
     bool ok = sampler && prefill(run, err);
     result->prefill_s = seconds_now() - run->started;
     double decoding = seconds_now();
-    ok = ok && beam_search(request, sampler, run->logits, run->most, run->started, result, err);
+    ok = ok && beam_search(request, sampler, run->constraint, run->drops_space, run->logits, run->most, run->started,
+                           result, err);
     result->decode_s = seconds_now() - decoding;
     for (uint32_t i = 0; ok && i < result->sequence_count; i++) {
         struct generated *sequence = &result->sequences[i];
@@ -296,12 +339,33 @@ static bool run_beams(struct run *run, const struct sampler_settings *sampling, 
                 ok = answer_token(&answer, sequence->ids[j], &stopped, err);
         if (ok && !stopped)
             ok = answer_end(&answer, &stopped, err);
+        judge_end(run, sequence);
         sequence->text = answer.text;
         text_init(&answer.text);
         answer_release(&answer);
     }
     sampler_free(sampler);
     return ok || (err->kind == ERROR_INTERRUPTED && !result->sequence_count);
+}
+
+static bool start_grammar(struct run *run, struct error *err) {
+    const struct generate_request *request = run->request;
+    const char *grammar = request->settings->grammar;
+    if (!grammar)
+        return true;
+    if (!request->tokenizer)
+        return error_set(err, ERROR_USAGE, "a grammar needs a tokenizer, which the model has not");
+    struct token_stream *stream = token_stream_new(request->tokenizer, request->prompt, request->count, true);
+    run->states = calloc(run->lane_count, sizeof *run->states);
+    run->drops_space = stream && token_stream_at_start(stream);
+    token_stream_free(stream);
+    if (!stream || !run->states)
+        return error_set(err, ERROR_FAILED, "cannot follow the grammar: out of memory");
+    run->constraint = constraint_open(request->constraints ? request->constraints : &run->own_store, grammar,
+                                      request->tokenizer, engine_model(request->engine)->vocab_size, err);
+    for (uint32_t i = 0; run->constraint && i < run->lane_count; i++)
+        run->states[i] = constraint_start(run->constraint);
+    return run->constraint;
 }
 
 bool generate(const struct generate_request *request, struct generation *result, struct error *err) {
@@ -335,10 +399,14 @@ bool generate(const struct generate_request *request, struct generation *result,
         for (uint32_t i = 0; i < settings->num_return_sequences; i++) {
             text_init(&result->sequences[i].text);
             result->sequences[i].finish = FINISH_LENGTH;
+            result->sequences[i].is_cut = settings->grammar;
             result->sequence_count++;
         }
     else
-        ok = has_beams ? run_beams(&run, &sampling, err) : run_lanes(&run, &sampling, err);
+        ok = start_grammar(&run, err)
+             && (has_beams ? run_beams(&run, &sampling, err) : run_lanes(&run, &sampling, err));
+    constraint_store_release(&run.own_store);
+    free(run.states);
     free(run.logits);
     free(run.lanes);
     return ok;

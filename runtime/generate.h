@@ -4,6 +4,7 @@
 #define RUNTIME_GENERATE_H
 
 #include "common/text.h"
+#include "runtime/constraint.h"
 #include "runtime/generation_settings.h"
 #include "runtime/session.h"
 
@@ -14,7 +15,8 @@ struct generated {
     int32_t *ids;             /* [count] the new tokens, the end token included; owned */
     uint32_t count;
     struct text text;         /* without the end token and what a stop string cuts off */
-    enum finish_reason finish;
+    enum finish_reason finish;    /* FINISH_EOS also where the grammar allows nothing more */
+    bool is_cut;              /* the grammar wanted more: the text is not whole */
     bool has_score;           /* of a beam search */
     float score;
 };
@@ -40,6 +42,7 @@ struct generate_request {
     uint32_t fork_sequence;   /* several sequences use the engine's from this one on; 0: from 1 */
     const struct tokenizer *tokenizer;   /* NULL: ids only */
     const struct generation_settings *settings;
+    struct constraint_store *constraints;   /* of the settings' grammar, for several calls; may be NULL */
     const int32_t *prompt;
     uint32_t count;           /* at least 1 */
     void (*on_prompt)(void *context);   /* may be NULL; the session has the prompt, nothing is chosen yet */

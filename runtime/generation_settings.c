@@ -1,6 +1,7 @@
 #include "runtime/generation_settings.h"
 
 #include "common/json.h"
+#include "runtime/grammar.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -224,6 +225,34 @@ static bool read_speculate(struct generation_settings *settings, const json_t *o
     return true;
 }
 
+/* Read it here to refuse it before the weights are loaded. */
+static bool keep_grammar(struct generation_settings *settings, const char *text, size_t size, const char *name,
+                         struct error *err) {
+    struct grammar *grammar = grammar_parse(text, size, name, err);
+    char *copy = grammar ? strdup(text) : NULL;
+    if (grammar && !copy)
+        no_memory(name, err);
+    grammar_free(grammar);
+    if (!copy)
+        return false;
+    free(settings->grammar);
+    settings->grammar = copy;
+    return true;
+}
+
+static bool read_grammar(struct generation_settings *settings, const json_t *object,
+                         const struct tokenizer *tokenizer, const char *what, struct error *err) {
+    const char *text = NULL;
+    if (!json_get_str(object, "grammar", what, &text, err))
+        return false;
+    if (!text)
+        return true;
+    if (!tokenizer)
+        return error_set(err, ERROR_USAGE, "a grammar needs a tokenizer, which the model has not");
+    settings->is_schema = false;
+    return keep_grammar(settings, text, strlen(text), "the grammar", err);
+}
+
 /* ---- all of it ---- */
 
 static bool read_any(struct generation_settings *settings, const json_t *object,
@@ -251,7 +280,8 @@ static bool read_any(struct generation_settings *settings, const json_t *object,
               && read_logit_bias(settings, object, what, err)
               && read_bans(settings, object, "bad_words_ids", what, err)
               && read_bans(settings, object, "suppress_tokens", what, err)
-              && read_bad_words(settings, object, tokenizer, what, err);
+              && read_bad_words(settings, object, tokenizer, what, err)
+              && read_grammar(settings, object, tokenizer, what, err);
     if (!ok)
         return false;
     /* Only that one of the two that came last counts; together, max_new_tokens does. */
@@ -380,6 +410,8 @@ void generation_settings_release(struct generation_settings *settings) {
     release_rules(&settings->biases);
     release_rules(&settings->bans);
     release_stops(settings);
+    free(settings->grammar);
+    settings->grammar = NULL;
 }
 
 uint32_t generation_settings_sequences(const struct generation_settings *settings) {
@@ -438,6 +470,8 @@ void generation_settings_text(const struct generation_settings *settings, char *
     add_count(&text, "stop strings", settings->stop_count, 0);
     if (settings->speculate)
         add(&text, "speculate ngram");
+    if (settings->grammar)
+        add(&text, settings->is_schema ? "json-schema" : "grammar");
     for (uint32_t i = 0; i < settings->eos_count; i++)
         text_append_format(&text, "%s%d", i ? " " : ", eos ", settings->eos_ids[i]);
     snprintf(out, size, "%s", text.bytes);

@@ -39,6 +39,8 @@ struct generation_settings {
     enum early_stopping early_stopping;
     float length_penalty;
     bool speculate;               /* draft tokens from repetitions in the text */
+    char *grammar;                /* owned; GBNF that the text follows; NULL: none */
+    bool is_schema;               /* it was made from a JSON schema */
 };
 
 /* `tokenizer` may be NULL. Release after a failure, too. */
@@ -48,8 +50,8 @@ bool generation_settings_make(struct generation_settings *settings, const struct
 void generation_settings_release(struct generation_settings *settings);
 
 /* Apply one more JSON object over what is there, as if its keys had been typed: generate()'s
- * names, and greedy, seed, stop, keep_stop, bad_words, logit_bias, speculate. Other keys are
- * left to the caller. `what` names the object in sentences. */
+ * names, and greedy, seed, stop, keep_stop, bad_words, logit_bias, speculate, grammar (GBNF),
+ * json_schema. Other keys are left to the caller. `what` names the object in sentences. */
 bool generation_settings_read(struct generation_settings *settings, const json_t *object,
                               const struct tokenizer *tokenizer, const char *what, struct error *err);
 

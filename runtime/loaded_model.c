@@ -164,6 +164,22 @@ static void say_unpacked(const struct loaded_model *loaded, const struct run_opt
             unpacked->count, unpacked->reason, command);
 }
 
+/* In time for the settings, which need it for end tokens, bad words and grammars. */
+static bool open_tokenizer(struct loaded_model *loaded, const struct load_request *request, struct error *err) {
+    struct error no_tokenizer = { 0 };
+    if (!request->needs_tokenizer && !request->wants_tokenizer)
+        return true;
+    loaded->tokenizer = tokenizer_open(&loaded->source, &no_tokenizer);
+    if (loaded->tokenizer)
+        return true;
+    if (request->needs_tokenizer) {
+        *err = no_tokenizer;
+        return false;
+    }
+    fprintf(stderr, "phirun: no text will be shown: %s\n", no_tokenizer.text);
+    return true;
+}
+
 bool loaded_model_open(struct loaded_model *loaded, const struct run_options *options,
                        const struct load_request *request, struct error *err) {
     double started = seconds_now();
@@ -173,7 +189,8 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
     if (loaded->source.from_hub)
         fprintf(stderr, "phirun: %s is %s\n", options->model, loaded->source.path);
     loaded->model = model_open(&loaded->source, NULL, err);
-    if (!loaded->model || !open_store(loaded, options, err) || !find_plan(loaded, options, err))
+    if (!loaded->model || !open_store(loaded, options, err) || !find_plan(loaded, options, err)
+        || !open_tokenizer(loaded, request, err))
         return false;
     uint32_t sequences = request->sequence_count, rows = request->logit_rows;
     if (request->settings) {
@@ -196,16 +213,6 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
     if (!loaded->engine)
         return false;
     say_unpacked(loaded, options);
-    if (request->needs_tokenizer || request->wants_tokenizer) {
-        struct error no_tokenizer = { 0 };
-        loaded->tokenizer = tokenizer_open(&loaded->source, &no_tokenizer);
-        if (!loaded->tokenizer && request->needs_tokenizer) {
-            *err = no_tokenizer;
-            return false;
-        }
-        if (!loaded->tokenizer)
-            fprintf(stderr, "phirun: no text will be shown: %s\n", no_tokenizer.text);
-    }
     loaded->load_seconds = seconds_now() - started;
     return true;
 }

@@ -1,5 +1,6 @@
 #include "runtime/run_options.h"
 
+#include "common/file_map.h"
 #include "runtime/sampler_settings.h"
 
 #include <errno.h>
@@ -8,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define TYPED_FILE_LIMIT ((size_t)4 << 20)
 
 enum option_id {
     OPTION_HELP = 'h', OPTION_VERSION = 1000, OPTION_PLAN, OPTION_DB, OPTION_EXACT, OPTION_JSON,
@@ -83,7 +86,8 @@ enum typed_kind {
     TYPED_CHOICE,      /* one of the words in `value`; true and false are no strings */
     TYPED_STRINGS,     /* may be given again: a list */
     TYPED_IDS,         /* 1,2,3; may be given again: a list of lists */
-    TYPED_BIAS         /* 1,2,3=BIAS; may be given again */
+    TYPED_BIAS,        /* 1,2,3=BIAS; may be given again */
+    TYPED_TEXT_FILE    /* a file's text */
 };
 
 struct typed_row {
@@ -122,6 +126,7 @@ static const struct typed_row typed_rows[] = {
     { TYPED_CHOICE, 0, "early-stopping", NULL, "true|false|never", "when a beam search ends (default: false)" },
     { TYPED_NUMBER, 0, "length-penalty", NULL, "P", "beams: score is sum / length^P (default: 1)" },
     { TYPED_COUNT, 0, "num-return-sequences", NULL, "N", "N answers to one prompt" },
+    { TYPED_TEXT_FILE, 0, "grammar", NULL, "FILE", "only text that the GBNF grammar in FILE allows" },
     { TYPED_CHOICE, 0, "speculate", NULL, "ngram|off", "guess from repetitions; same text, faster where it pays" },
 };
 
@@ -304,6 +309,16 @@ static bool read_bias(const char *option, const char *text, const char **key, js
     return ok;
 }
 
+static bool read_text(const char *option, const char *path, json_t **value, struct error *err) {
+    size_t size;
+    char *text = file_read_all(path, TYPED_FILE_LIMIT, &size, err);
+    if (!text)
+        return error_prefix(err, "%s", option);
+    *value = json_stringn(text, size);
+    free(text);
+    return *value || error_set(err, ERROR_USAGE, "'%s' of %s is no text in UTF-8", path, option);
+}
+
 /* One of generate()'s options into the object of what was typed. */
 static bool apply_typed(struct run_options *options, const struct typed_row *row, const char *text,
                         struct error *err) {
@@ -338,6 +353,7 @@ static bool apply_typed(struct run_options *options, const struct typed_row *row
             ok = error_set(err, ERROR_USAGE, "%s takes text in UTF-8, not '%s'", option, text);
         break;
     case TYPED_IDS: ok = read_id_list(option, text, &value, err); break;
+    case TYPED_TEXT_FILE: ok = read_text(option, text, &value, err); break;
     case TYPED_BIAS:
         key = "sequence_bias";
         ok = read_bias(option, text, &key, &value, err);

@@ -1,7 +1,7 @@
 /* sampler: logits to a token.
  *
  * The chain works on float32 scores as transformers does. After the processors (see
- * logits_processors.h) each step sees the softmax of what the step before it left:
+ * logits_processors.h), and what a grammar forbids, each step sees the softmax of what the step before it left:
  *   temperature t          z / t
  *   top_k k                drop z below the k-th largest
  *   top_p p                drop, from the least likely up, while their sum is at most 1 - p;
@@ -34,6 +34,7 @@ struct sampler {
     int32_t *history;               /* [history_capacity]; prompt and what came after it */
     uint32_t history_count, history_capacity, prompt_count;
     bool has_forgotten;             /* out of memory for the history */
+    const uint32_t *allowed;        /* borrowed; NULL: all tokens */
     float *scores;                  /* [vocab]; of the present call */
     float *heap;                    /* [vocab]; top_k */
     struct candidate *candidates;   /* [vocab]; what is left */
@@ -124,12 +125,25 @@ void sampler_prompt(struct sampler *sampler, const int32_t *ids, uint32_t count)
     sampler->prompt_count = sampler->history_count;
 }
 
+void sampler_allow(struct sampler *sampler, const uint32_t *allowed) {
+    sampler->allowed = allowed;
+}
+
 const int32_t *sampler_history(const struct sampler *sampler, uint32_t *count) {
     *count = sampler->history_count;
     return sampler->history;
 }
 
-/* scores = logits after the processors. False where one is NaN. */
+static void drop_forbidden(struct sampler *sampler) {
+    for (uint32_t i = 0; i < sampler->vocab; i += 32) {
+        uint32_t word = sampler->allowed[i / 32], end = sampler->vocab - i < 32 ? sampler->vocab - i : 32;
+        for (uint32_t j = 0; j < end && word != UINT32_MAX; j++)
+            if (!(word >> j & 1))
+                sampler->scores[i + j] = -INFINITY;
+    }
+}
+
+/* scores = logits after the processors, and of what is allowed. False where one is NaN. */
 static bool start_scores(struct sampler *sampler, const float *logits, const int32_t *history, uint32_t count,
                          uint32_t new_count) {
     bool has_nan = sampler->has_forgotten;
@@ -138,6 +152,8 @@ static bool start_scores(struct sampler *sampler, const float *logits, const int
         sampler->scores[i] = logits[i];
     }
     logits_process(sampler->processors, history, count, new_count, sampler->scores);
+    if (sampler->allowed)
+        drop_forbidden(sampler);
     return !has_nan;
 }
 

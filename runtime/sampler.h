@@ -16,6 +16,9 @@ void sampler_free(struct sampler *sampler);   /* NULL is fine */
 void sampler_prompt(struct sampler *sampler, const int32_t *ids, uint32_t count);
 void sampler_accept(struct sampler *sampler, int32_t id);
 
+/* Only tokens whose bit is set [vocab / 32, rounded up] can come, until the next call; NULL: all. Borrowed. */
+void sampler_allow(struct sampler *sampler, const uint32_t *allowed);
+
 const int32_t *sampler_history(const struct sampler *sampler, uint32_t *count);   /* all of them; borrowed */
 
 /* Choose. `logits` [vocab] is left as it was. -1 where no token is left or a logit is NaN. */

@@ -367,9 +367,36 @@ void decode_piece(struct decode_state *state, const char *bytes, size_t size, st
     write_text(state, piece->bytes, piece->length, out);
 }
 
+void decode_cut(struct decode_state *state, struct text *out) {
+    if (state->decoder->collector != COLLECT_BYTE_LEVEL && state->valid == state->waiting.length)
+        end_run(state, out);
+}
+
 void decode_end(struct decode_state *state, struct text *out) {
     if (state->decoder->collector == COLLECT_BYTE_LEVEL)
         write_certain_bytes(state, true, out);
     else
         end_run(state, out);
+}
+
+bool decode_bytes(const struct token_decoder *decoder, const char *bytes, size_t size, struct text *out) {
+    struct decode_state state;
+    if (decoder->join_with_space)
+        return false;
+    decode_begin(&state, decoder);
+    state.has_begun = true;
+    rewrite_piece(&state, bytes, size);
+    struct text *piece = &state.piece;
+    int byte = decoder->collector == COLLECT_BYTE_FALLBACK ? byte_of_piece(piece) : -1;
+    if (byte >= 0)
+        text_append_char(out, (char)byte);
+    else if (decoder->collector != COLLECT_BYTE_LEVEL || !byte_level_append_decoded(out, piece->bytes, piece->length))
+        text_append_bytes(out, piece->bytes, piece->length);
+    out->failed |= piece->failed || state.spare.failed;
+    decode_release(&state);
+    return true;
+}
+
+bool decode_is_at_start(const struct decode_state *state) {
+    return state->strip_left || !state->has_begun;
 }

@@ -31,6 +31,13 @@ struct decode_state {
 void decode_begin(struct decode_state *state, const struct token_decoder *decoder);
 void decode_release(struct decode_state *state);
 void decode_piece(struct decode_state *state, const char *piece, size_t size, struct text *out);
+/* What is whole so far is text of its own: a run of byte pieces ends here. */
+void decode_cut(struct decode_state *state, struct text *out);
+/* Append the bytes that a piece stands for in the middle of a text; false where a text is not
+ * its pieces' bytes one after the other. */
+bool decode_bytes(const struct token_decoder *decoder, const char *piece, size_t size, struct text *out);
+/* Whether the first character of the next piece may be dropped: nothing was decoded yet. */
+bool decode_is_at_start(const struct decode_state *state);
 void decode_end(struct decode_state *state, struct text *out);
 
 #endif

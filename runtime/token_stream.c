@@ -58,6 +58,7 @@ struct token_stream *token_stream_new(const struct tokenizer *tokenizer, const i
         feed(tokenizer, &stream->state, prompt[i], skip_special, &discarded, NULL);
         text_clear(&discarded);
     }
+    decode_cut(&stream->state, &discarded);
     text_release(&discarded);
     return stream;
 }
@@ -77,4 +78,15 @@ bool token_stream_feed(struct token_stream *stream, int32_t id, struct text *out
 bool token_stream_end(struct token_stream *stream, struct text *out, struct error *err) {
     decode_end(&stream->state, out);
     return check(&stream->state, out, err);
+}
+
+bool token_stream_at_start(const struct token_stream *stream) {
+    return decode_is_at_start(&stream->state);
+}
+
+bool tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id, struct text *out) {
+    size_t length;
+    const char *piece = id < 0 || tokenizer_is_special(tokenizer, id) ? NULL
+                                                                      : tokenizer_spelling(tokenizer, id, &length);
+    return !piece || decode_bytes(tokenizer->decoder, piece, length, out);
 }

@@ -47,6 +47,13 @@ void token_stream_free(struct token_stream *stream);
 bool token_stream_feed(struct token_stream *stream, int32_t id, struct text *out, struct error *err);
 bool token_stream_end(struct token_stream *stream, struct text *out, struct error *err);  /* flush the rest */
 
+/* Whether the stream is at a place where tokenizers drop a space. */
+bool token_stream_at_start(const struct token_stream *stream);
+
+/* Append the bytes that a token adds to a text that has begun: nothing for special tokens and
+ * unknown ids. False where the tokenizer does not simply join its tokens' bytes. */
+bool tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id, struct text *out);
+
 uint32_t tokenizer_size(const struct tokenizer *tokenizer);   /* largest id + 1 */
 int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *piece);   /* exact piece; -1: none */
 /* The piece as the vocabulary spells it; NULL where the id is unknown. Borrowed. */
