@@ -2,6 +2,7 @@
 
 #include "common/json.h"
 #include "runtime/grammar.h"
+#include "runtime/json_schema.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -243,14 +244,25 @@ static bool keep_grammar(struct generation_settings *settings, const char *text,
 static bool read_grammar(struct generation_settings *settings, const json_t *object,
                          const struct tokenizer *tokenizer, const char *what, struct error *err) {
     const char *text = NULL;
+    const json_t *schema = json_object_get(object, "json_schema");
     if (!json_get_str(object, "grammar", what, &text, err))
         return false;
-    if (!text)
+    bool has_schema = schema && !json_is_null(schema);
+    if (!text && !has_schema)
         return true;
+    if (text && has_schema)
+        return error_set(err, ERROR_USAGE, "%s has a grammar and a JSON schema; a text can follow one of them", what);
     if (!tokenizer)
         return error_set(err, ERROR_USAGE, "a grammar needs a tokenizer, which the model has not");
-    settings->is_schema = false;
-    return keep_grammar(settings, text, strlen(text), "the grammar", err);
+    settings->is_schema = has_schema;
+    if (text)
+        return keep_grammar(settings, text, strlen(text), "the grammar", err);
+    struct text grammar;
+    text_init(&grammar);
+    bool ok = json_schema_to_grammar(schema, "the JSON schema", &grammar, err)
+              && keep_grammar(settings, grammar.bytes, grammar.length, "the JSON schema's grammar", err);
+    text_release(&grammar);
+    return ok;
 }
 
 /* ---- all of it ---- */

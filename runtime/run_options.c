@@ -87,7 +87,8 @@ enum typed_kind {
     TYPED_STRINGS,     /* may be given again: a list */
     TYPED_IDS,         /* 1,2,3; may be given again: a list of lists */
     TYPED_BIAS,        /* 1,2,3=BIAS; may be given again */
-    TYPED_TEXT_FILE    /* a file's text */
+    TYPED_TEXT_FILE,   /* a file's text */
+    TYPED_JSON_FILE    /* a file's value */
 };
 
 struct typed_row {
@@ -127,6 +128,7 @@ static const struct typed_row typed_rows[] = {
     { TYPED_NUMBER, 0, "length-penalty", NULL, "P", "beams: score is sum / length^P (default: 1)" },
     { TYPED_COUNT, 0, "num-return-sequences", NULL, "N", "N answers to one prompt" },
     { TYPED_TEXT_FILE, 0, "grammar", NULL, "FILE", "only text that the GBNF grammar in FILE allows" },
+    { TYPED_JSON_FILE, 0, "json-schema", NULL, "FILE", "only JSON that the JSON Schema in FILE accepts" },
     { TYPED_CHOICE, 0, "speculate", NULL, "ngram|off", "guess from repetitions; same text, faster where it pays" },
 };
 
@@ -354,6 +356,10 @@ static bool apply_typed(struct run_options *options, const struct typed_row *row
         break;
     case TYPED_IDS: ok = read_id_list(option, text, &value, err); break;
     case TYPED_TEXT_FILE: ok = read_text(option, text, &value, err); break;
+    case TYPED_JSON_FILE:
+        value = json_read_file(text, TYPED_FILE_LIMIT, err);
+        ok = value || error_prefix(err, "%s", option);
+        break;
     case TYPED_BIAS:
         key = "sequence_bias";
         ok = read_bias(option, text, &key, &value, err);
