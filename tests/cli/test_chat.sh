@@ -91,7 +91,11 @@ true_that "none at all" test -z "$(grep "$(printf '\033\\[2m')" "$work/out")"
 NO_COLOR=
 
 # An answer that would take long is stopped, the program goes on.
-run "$phiplan" "$model" --ctx 120000
+cp -r "$model" "$work/phi3-tiny"
+model=$work/phi3-tiny
+sed -i 's/_position_embeddings": 512/_position_embeddings": 8192/' "$model/config.json"
+run "$phiplan" "$model" --ctx 8192
+expect "a plan with room for a long answer" 0
 arguments='--ignore-eos'
 terminal 'await > ' 'send Hello there' 'keys 0a' 'await there' 'await e' 'keys 03' 'await stopped' 'await > ' 'send /stats' 'await 2 messages' \
     'send /undo' 'await 0 messages' 'send /exit' end
