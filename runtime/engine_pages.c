@@ -9,13 +9,13 @@ enum numeric_class engine_numeric(const struct engine *engine) {
     return engine->numeric;
 }
 
-/* K or V of one page of one attn unit. */
-static uint64_t part_bytes(const struct engine *engine) {
-    return KV_PAGE_TOKENS * engine->model->kv_head_count * kv_vector_bytes(engine->model, engine->kv_type);
+/* K or V of one page of one KV head. */
+static uint64_t head_bytes(const struct engine *engine) {
+    return KV_PAGE_TOKENS * kv_vector_bytes(engine->model, engine->kv_type);
 }
 
 uint64_t engine_page_bytes(const struct engine *engine) {
-    return 2 * engine->model->block_count * part_bytes(engine);
+    return 2ull * engine->model->block_count * engine->model->kv_head_count * head_bytes(engine);
 }
 
 bool engine_sequence_extend(struct engine *engine, uint32_t sequence, uint32_t length, struct error *err) {
@@ -37,8 +37,8 @@ static bool move_page(struct engine_device *device, struct error *err) {
     const struct engine *engine = device->engine;
     int32_t page = engine->moved.page;
     return engine->moved.target
-        ? forward_read_page(&device->forward, page, part_bytes(engine), engine->moved.target, err)
-        : forward_write_page(&device->forward, page, part_bytes(engine), engine->moved.source, err);
+        ? forward_read_page(&device->forward, page, head_bytes(engine), engine->moved.target, err)
+        : forward_write_page(&device->forward, page, head_bytes(engine), engine->moved.source, err);
 }
 
 /* The page of the engine's buffers; -1: the sequence has none there. */

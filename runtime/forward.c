@@ -293,21 +293,26 @@ bool forward_copy_page(const struct forward *forward, int32_t from, int32_t to, 
 }
 
 /* What lies in `target` where it is read, in `source` where it is written. */
-static bool move_page(const struct forward *forward, int32_t page, uint64_t page_bytes, uint8_t *target,
+static bool move_page(const struct forward *forward, int32_t page, uint64_t head_bytes, uint8_t *target,
                       const uint8_t *source, struct error *err) {
+    const struct model *model = forward->model;
+    const uint64_t group = model->head_count / model->kv_head_count * (uint64_t)model->head_dim;
     uint64_t at = 0;
     cl_int code = CL_SUCCESS;
-    for (uint32_t unit = 0; unit < unit_count(forward->model) && code == CL_SUCCESS; unit++) {
-        if (unit_at(forward->model, unit).kind != UNIT_ATTN)
+    for (uint32_t unit = 0; unit < unit_count(model) && code == CL_SUCCESS; unit++) {
+        if (unit_at(model, unit).kind != UNIT_ATTN)
             continue;
-        cl_mem pages[2] = { forward->memory->units[unit].k, forward->memory->units[unit].v };
-        for (int i = 0; i < 2; i++, at += page_bytes) {
+        const struct unit_memory *memory = &forward->memory->units[unit];
+        const uint64_t bytes = memory->slice.kv_head_count * head_bytes, from = (uint64_t)page * bytes;
+        const uint64_t first = memory->slice.inner_begin / group * head_bytes;   /* of its heads */
+        cl_mem pages[2] = { memory->k, memory->v };
+        for (int i = 0; i < 2; i++, at += model->kv_head_count * head_bytes) {
             if (!pages[i] || code != CL_SUCCESS)
                 continue;
-            code = target ? clEnqueueReadBuffer(forward->queue, pages[i], CL_FALSE, (uint64_t)page * page_bytes,
-                                                page_bytes, target + at, 0, NULL, NULL)
-                          : clEnqueueWriteBuffer(forward->queue, pages[i], CL_FALSE, (uint64_t)page * page_bytes,
-                                                 page_bytes, source + at, 0, NULL, NULL);
+            code = target ? clEnqueueReadBuffer(forward->queue, pages[i], CL_FALSE, from, bytes,
+                                                target + at + first, 0, NULL, NULL)
+                          : clEnqueueWriteBuffer(forward->queue, pages[i], CL_FALSE, from, bytes,
+                                                 source + at + first, 0, NULL, NULL);
         }
     }
     /* After a failure, too: what is queued uses the caller's memory. */
@@ -316,12 +321,12 @@ static bool move_page(const struct forward *forward, int32_t page, uint64_t page
     return code == CL_SUCCESS || opencl_failed(err, code, "cannot move a KV page of '%s'", forward->device);
 }
 
-bool forward_read_page(const struct forward *forward, int32_t page, uint64_t page_bytes, uint8_t *bytes,
+bool forward_read_page(const struct forward *forward, int32_t page, uint64_t head_bytes, uint8_t *bytes,
                        struct error *err) {
-    return move_page(forward, page, page_bytes, bytes, NULL, err);
+    return move_page(forward, page, head_bytes, bytes, NULL, err);
 }
 
-bool forward_write_page(const struct forward *forward, int32_t page, uint64_t page_bytes, const uint8_t *bytes,
+bool forward_write_page(const struct forward *forward, int32_t page, uint64_t head_bytes, const uint8_t *bytes,
                         struct error *err) {
-    return move_page(forward, page, page_bytes, NULL, bytes, err);
+    return move_page(forward, page, head_bytes, NULL, bytes, err);
 }

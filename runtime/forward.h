@@ -58,11 +58,12 @@ bool forward_write_residual_slice(const struct forward *forward, uint32_t unit, 
 bool forward_copy_page(const struct forward *forward, int32_t from, int32_t to, uint64_t head_bytes,
                        struct error *err);
 
-/* Read page `page` of every attn unit of the device into, or write it from, `bytes`, where the
- * model's attn units lie one after the other: each K, then V, `page_bytes` of each. Waits. */
-bool forward_read_page(const struct forward *forward, int32_t page, uint64_t page_bytes, uint8_t *bytes,
+/* Read page `page` of what the device has of every attn unit into, or write it from, `bytes`,
+ * where the model's attn units lie one after the other: K, then V of all KV heads, `head_bytes`
+ * of each. Waits. */
+bool forward_read_page(const struct forward *forward, int32_t page, uint64_t head_bytes, uint8_t *bytes,
                        struct error *err);
-bool forward_write_page(const struct forward *forward, int32_t page, uint64_t page_bytes, const uint8_t *bytes,
+bool forward_write_page(const struct forward *forward, int32_t page, uint64_t head_bytes, const uint8_t *bytes,
                         struct error *err);
 
 #endif

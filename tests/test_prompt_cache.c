@@ -14,7 +14,7 @@
 #define LONGROPE "models/phi3-tiny-longrope"   /* original context 48 */
 #define MOST 100u
 
-static struct rig rigs[3];        /* all on one device; split; split otherwise, KV of 8 bits */
+static struct rig rigs[3];        /* all on one device; in slices; alternating, KV of 8 bits */
 static uint32_t vocab;
 static char path[512];
 
@@ -27,9 +27,10 @@ static int open_rigs(void **state) {
         return 0;
     snprintf(path, sizeof path, "%s/cache", test_folder());
     ASSERT_OK(rig_open(&rigs[0], model, &options, &err), err);
-    options.split = 4;
     options.micro_batch = 7;
-    ASSERT_OK(rig_open(&rigs[1], model, &options, &err), err);
+    ASSERT_OK(rig_prepare(&rigs[1], model, &options, &err), err);
+    assert_true(support_slice_plan(&rigs[1], 5) > 0);
+    ASSERT_OK(rig_start(&rigs[1], &options, &err), err);
     options = (struct rig_options){ .context = MOST, .alternates = true, .kv_type = KV_Q8_0 };
     ASSERT_OK(rig_open(&rigs[2], model, &options, &err), err);
     vocab = rigs[0].model->vocab_size;
