@@ -81,6 +81,8 @@ check-fast: all $(TESTS)  ## build and run the tests, installing nothing
 check-kernels: $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_kernel_*.c))  ## run the kernel tests on oclgrind
 	$(Q)test -n "$^"
 	$(Q)BUILD=$(BUILD) sh tests/run_tests.sh tests/cli/test_kernels_simulated.sh
+check-clblast: $(BUILD)/tests/test_kernel_gemm $(BUILD)/tests/test_clblast  ## run the tests that make CLBlast compile its kernels
+	$(Q)CLBLAST=1 BUILD=$(BUILD) SHARED=$(SHARED) sh tests/run_tests.sh $^
 check-mutations: all $(BUILD)/tests/test_mutations  ## run both programs on damaged model files (MUTATIONS=5000)
 	$(Q)MUTATIONS=$(or $(MUTATIONS),5000) $(BUILD)/tests/test_mutations
 check-layers:  ## check that #include lines obey the module order
@@ -146,7 +148,7 @@ clean:  ## remove everything that was built
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: packages test-packages demo-model demo check bench install uninstall check-fast check-kernels check-fuzz check-mutations fuzz fuzz-programs all programs test-programs check-layers clean help
+.PHONY: packages test-packages demo-model demo check bench install uninstall check-fast check-kernels check-clblast check-fuzz check-mutations fuzz fuzz-programs all programs test-programs check-layers clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)

@@ -8,6 +8,8 @@
  * rows in groups see whole groups in every buffer but the last. */
 #define ROW_GROUP 16u
 
+#define GEMM_ROOM (64ull << 20)
+
 static const char *const kv_names[] = { "f32", "f16", "q8_0" };
 
 const char *kv_type_name(enum kv_type type) {
@@ -42,7 +44,7 @@ const char *buffer_role_name(enum buffer_role role) {
         [BUFFER_ACT_Q8] = "act_q8", [BUFFER_ACT_SCALE] = "act_scale", [BUFFER_ACT_SUM] = "act_sum",
         [BUFFER_WIDE] = "wide", [BUFFER_LOGITS] = "logits", [BUFFER_TOKENS] = "tokens",
         [BUFFER_POSITIONS] = "positions", [BUFFER_SEQUENCES] = "sequences", [BUFFER_ROPE] = "rope",
-        [BUFFER_PAGES] = "pages", [BUFFER_STAGE] = "stage",
+        [BUFFER_GEMM] = "gemm", [BUFFER_PAGES] = "pages", [BUFFER_STAGE] = "stage",
         [BUFFER_GATHER] = "gather",
     };
     return names[role];
@@ -437,6 +439,14 @@ static struct scratch_need scratch_need(const struct model *model, const struct 
     return need;
 }
 
+/* Rows of the widest matrix, or as many as are worth a product of their own. */
+static uint64_t gemm_rows(const struct buffer_options *options, uint64_t wide, uint64_t row) {
+    uint64_t bytes = largest_buffer(options) < GEMM_ROOM ? largest_buffer(options) : GEMM_ROOM;
+    uint64_t rows = bytes / 4 / row;
+    rows = rows < wide ? rows : wide;
+    return rows ? rows : 1;
+}
+
 bool device_part_buffers(const struct model *model, const struct part_range *parts,
                          const struct buffer_options *options, struct buffer_list *list, struct error *err) {
     struct adding to = { .model = model, .options = options, .list = list, .err = err, .owner = "scratch" };
@@ -463,6 +473,8 @@ bool device_part_buffers(const struct model *model, const struct part_range *par
         return false;
     if (has[UNIT_HEAD]
         && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_LOGITS, options->logit_rows, need.logits, 4))
+        return false;
+    if (options->has_gemm && wide && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_GEMM, gemm_rows(options, wide, row), row, 4))
         return false;
     if (has[UNIT_EMBED] && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_TOKENS, n, 1, 4))
         return false;

@@ -52,6 +52,7 @@ enum buffer_role {
     BUFFER_POSITIONS,   /* [n] int32 */
     BUFFER_SEQUENCES,   /* [n] int32: row of the page table of each token */
     BUFFER_ROPE,        /* [n][rotary_dim / 2][2] float32: cos, sin of each token's position */
+    BUFFER_GEMM,        /* float32 rows of a matrix of another type; devices with a library's product */
     BUFFER_PAGES,       /* [sequences][pages of the context] int32: the page table */
     BUFFER_STAGE,       /* host staging of hops, [n][hidden] float32, two of them */
     BUFFER_GATHER       /* the same for slices, [n][activation] float32, two of them, on the device that has
@@ -87,6 +88,7 @@ struct buffer_options {
     enum kv_type kv_type;
     enum numeric_class numeric;
     enum weight_layout layout;  /* of the matrices that have it; the embedding's table is always in rows */
+    bool has_gemm;              /* a library multiplies matrices of floats, of which it knows one type */
     uint64_t alignment;         /* of the device, in bytes; a power of two */
     uint64_t max_buffer_bytes;  /* largest single buffer */
 };

@@ -120,6 +120,22 @@ struct collected { uint32_t plans, artifacts; };
 bool plan_store_collect(struct plan_store *store, struct collected *collected,
                         bool (*keep)(void *context, const char *path), void *context, struct error *err);
 
+/* ---- tuning ---- */
+
+/* What was found best for matrices of a format on a device with its driver, any shape. */
+struct tuning_choice {
+    char operation[16];            /* "matmul": passes of many tokens */
+    char format[16];               /* of the weights, as probe_value has it */
+    char variant[32];              /* "clblast"; "": nothing special, which forgets what was there */
+    bool unordered;                /* sums in an order of its own */
+    double seconds;                /* of 1e9 operations, as measured */
+};
+bool plan_store_save_tuning(struct plan_store *store, const struct device *device,
+                            const struct tuning_choice *choice, struct error *err);
+/* variant is "" where there is none. */
+bool plan_store_tuning(struct plan_store *store, const struct device *device, struct tuning_choice *choice,
+                       struct error *err);
+
 /* ---- runs ---- */
 
 struct run_device_record {

@@ -71,6 +71,13 @@ struct swiglu_args {
     arg_int intermediate;
 };
 
+/* expand.cl: out[r][c] = row row_begin + r of the matrix */
+struct expand_args {
+    arg_int row_begin;
+    arg_int row_count;
+    arg_int columns;
+};
+
 /* embed.cl: out[t][c] = table[ids[t]][c] */
 struct embed_args {
     arg_int token_count;

@@ -92,6 +92,13 @@ bool op_matmul_q8(struct ops *ops, const struct device_matrix *matrix, const str
                   cl_mem y, uint32_t token_count, uint32_t y_stride, bool accumulate,
                   struct error *err);
 
+/* The product of op_matmul() for a matrix in rows, by CLBlast, which sums in an order of its
+ * own. Types other than F32 become floats in `room` first, as many rows at a time as its bytes
+ * hold. False also where the library is missing; ops_gemm_is_there() loads it and tells. */
+bool ops_gemm_is_there(struct error *err);
+bool op_gemm(struct ops *ops, const struct device_matrix *matrix, cl_mem x, cl_mem y, cl_mem room,
+             uint64_t room_bytes, uint32_t token_count, uint32_t y_stride, bool accumulate, struct error *err);
+
 /* In place on qkv [tokens][(heads + 2 kv_heads) * head_dim]: add the bias, RMS-norm
  * each q and k head where asked, rotate q and k by `rope` [tokens][rotary/2][2];
  * then write K and V of each token to its page:

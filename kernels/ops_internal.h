@@ -27,6 +27,7 @@ struct ops {
     cl_kernel fixed[FIXED_KERNEL_COUNT];                        /* owned */
     struct matmul_kernels matmul[2][LAYOUT_COUNT][TENSOR_TYPE_COUNT];   /* by numeric_class */
     cl_kernel embed[TENSOR_TYPE_COUNT];                         /* owned; NULL: not built yet */
+    cl_kernel expand[TENSOR_TYPE_COUNT];                        /* the same */
 };
 
 /* One argument of a kernel, by address. */

@@ -92,6 +92,8 @@ void ops_release_matmul(struct ops *ops) {
                 release_kernels(&ops->matmul[numeric][layout][i]);
         if (ops->embed[i])
             clReleaseKernel(ops->embed[i]);
+        if (ops->expand[i])
+            clReleaseKernel(ops->expand[i]);
     }
 }
 

@@ -3,6 +3,7 @@
 #include "planner/probe.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Typical figures: bytes/s of decode, op/s of prefill. They only order devices until
@@ -83,6 +84,19 @@ static void apply_packed(double rates[TENSOR_TYPE_COUNT], const struct probe_val
     }
 }
 
+static void apply_gemm(double rates[TENSOR_TYPE_COUNT], const struct probe_value *values, uint32_t count) {
+    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++) {
+        char format[16];
+        snprintf(format, sizeof format, "%.6s/clblast", tensor_type_info((enum tensor_type)t)->name);
+        replace(&rates[t], measured_value(values, count, "prefill", format, 0));
+    }
+}
+
+/* A tenth faster at least: it gives up the promise of equal bits. */
+bool device_rates_prefer_gemm(const struct device_rates *rates, enum tensor_type type) {
+    return rates->gemm_prefill_ops_per_s[type] > 1.1 * rates->prefill_ops_per_s[type];
+}
+
 void device_rates_apply(struct device_rates *rates, const struct probe_value *values, uint32_t count,
                         uint64_t working_set_bytes) {
     if (apply_formats(rates->decode_bytes_per_s, values, count, "decode", working_set_bytes)) {
@@ -99,6 +113,7 @@ void device_rates_apply(struct device_rates *rates, const struct probe_value *va
     }
     if (apply_formats(rates->prefill_ops_per_s, values, count, "prefill", working_set_bytes))
         rates->attention_ops_per_s = rates->prefill_ops_per_s[TENSOR_F16];
+    apply_gemm(rates->gemm_prefill_ops_per_s, values, count);
     apply_packed(rates->packed_decode_bytes_per_s, values, count, "decode", working_set_bytes);
     apply_packed(rates->packed_prefill_ops_per_s, values, count, "prefill", working_set_bytes);
     replace(&rates->kv_bytes_per_s, measured_value(values, count, "kv", NULL, working_set_bytes));
@@ -201,6 +216,8 @@ struct matrix_rates { double decode_bytes_per_s, prefill_ops_per_s; };
 static struct matrix_rates rates_of(const struct device_rates *rates, enum weight_layout layout,
                                     enum buffer_role role, enum tensor_type type, uint64_t columns) {
     struct matrix_rates found = { rates->decode_bytes_per_s[type], rates->prefill_ops_per_s[type] };
+    if (device_rates_prefer_gemm(rates, type))
+        found.prefill_ops_per_s = rates->gemm_prefill_ops_per_s[type];
     if (matrix_layout(layout, role, type, columns) == LAYOUT_R16) {
         replace(&found.decode_bytes_per_s, rates->packed_decode_bytes_per_s[type]);
         replace(&found.prefill_ops_per_s, rates->packed_prefill_ops_per_s[type]);

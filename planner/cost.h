@@ -29,6 +29,7 @@ struct device_rates {
     double prefill_ops_per_s[TENSOR_TYPE_COUNT];    /* multiplications and additions, a micro-batch */
     double packed_decode_bytes_per_s[TENSOR_TYPE_COUNT];   /* the same in LAYOUT_R16; 0: not measured, so */
     double packed_prefill_ops_per_s[TENSOR_TYPE_COUNT];    /*   that the layout is not used               */
+    double gemm_prefill_ops_per_s[TENSOR_TYPE_COUNT];      /* by CLBlast; 0: not measured */
     double kv_bytes_per_s;
     double attention_ops_per_s;
     double launch_s;
@@ -56,6 +57,9 @@ void device_rates_assume(struct device_rates *rates, const struct device *device
  * (B/s) is a ceiling of decoding. */
 void device_rates_apply(struct device_rates *rates, const struct probe_value *values, uint32_t count,
                         uint64_t working_set_bytes);
+
+/* Whether passes of weights of this type, in rows, are to be multiplied by CLBlast. */
+bool device_rates_prefer_gemm(const struct device_rates *rates, enum tensor_type type);
 
 /* Take the calibration that fits `format` and the working set; none leaves it as it is. The
  * values are "fit.decode", "fit.keys", "fit.prefill" (unit "x"), "fit.start" (s). */

@@ -153,15 +153,46 @@ static bool report(const struct command *command, const struct made_plan *made, 
     return ok;
 }
 
+/* What phirun is to multiply passes with, by device and type. */
+static bool save_tuning(struct plan_store *store, const struct machine *machine, const struct plan *plan,
+                        struct error *err) {
+    for (uint32_t d = 0; d < machine->devices.count; d++) {
+        const struct device *device = &machine->devices.devices[d];
+        const struct device_rates *rates = &machine->rates[d];
+        bool is_used = false;
+        for (uint32_t i = 0; i < plan->device_count; i++)
+            is_used = is_used || (plan->devices[i].weight_bytes &&
+                                  strcmp(plan->devices[i].device.short_name, device->short_name) == 0);
+        for (int t = 0; is_used && t < TENSOR_TYPE_COUNT; t++) {
+            struct tuning_choice choice = { .operation = "matmul", .unordered = true };
+            if (!(rates->gemm_prefill_ops_per_s[t] > 0))
+                continue;
+            snprintf(choice.format, sizeof choice.format, "%s", tensor_type_info((enum tensor_type)t)->name);
+            choice.seconds = 1e9 / rates->gemm_prefill_ops_per_s[t];
+            if (device_rates_prefer_gemm(rates, (enum tensor_type)t)) {
+                snprintf(choice.variant, sizeof choice.variant, "clblast");
+                fprintf(stderr, "phiplan: '%s' multiplies passes of %s weights by CLBlast, %.1f times as fast; its sums "
+                        "are in an order of their own, so that results there may differ in their last bits\n",
+                        device->short_name, choice.format,
+                        rates->gemm_prefill_ops_per_s[t] / rates->prefill_ops_per_s[t]);
+            }
+            if (!plan_store_save_tuning(store, device, &choice, err))
+                return false;
+        }
+    }
+    return true;
+}
+
 static bool save(const struct command *command, struct made_plan *made, const struct model *model,
-                 struct plan_store *store, const struct model_hashes *hashes, struct error *err) {
+                 const struct machine *machine, struct plan_store *store, const struct model_hashes *hashes,
+                 struct error *err) {
     struct plan *plan = made->plan;
     int64_t row;
     if (*command->interrupted)
         return error_set(err, ERROR_INTERRUPTED, "interrupted; no plan was changed");
     snprintf(plan->weights_hash, sizeof plan->weights_hash, "%s", hashes->weights);
     snprintf(plan->text_hash, sizeof plan->text_hash, "%s", hashes->text);
-    return plan_store_save_model(store, model, hashes, &row, err) &&
+    return plan_store_save_model(store, model, hashes, &row, err) && save_tuning(store, machine, plan, err) &&
            pack_units(command, model, store, plan, err) && plan_store_save_plan(store, row, plan, err);
 }
 
@@ -211,7 +242,7 @@ bool command_make_plan(const struct command *command, const struct plan_request 
     if (!machine.is_assumed && !machine.simulated_from && !set_hardware_key(made.plan, err))
         goto cleanup;
     if (!options->dry_run && (!command_hash_model(command, model, store, &hashes, err) ||
-                              !save(command, &made, model, store, &hashes, err)))
+                              !save(command, &made, model, &machine, store, &hashes, err)))
         goto cleanup;
     ok = report(command, &made, model, &machine, chooses ? figures : NULL, err);
 

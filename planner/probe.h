@@ -58,7 +58,8 @@ void probe_format(enum tensor_type type, enum weight_layout layout, char format[
  *   "hop"       s     a copy of 4 KiB to or from the host, waited for
  *   "copy"      B/s   the same for 16 MiB, the slower direction
  *   "decode"    B/s   weights of `format` times one token; `format` is probe_format()'s
- *   "prefill"   op/s  weights of `format` times prefill_tokens tokens
+ *   "prefill"   op/s  weights of `format` times prefill_tokens tokens; "f16/clblast": by CLBlast,
+ *                     on devices that are no CPU
  *   "kv"        B/s   keys and values read by the attention of one token
  *   "attention" op/s  attention of prefill_tokens tokens
  *   "memory"    B     allocated and touched; only where memory is the device's own */

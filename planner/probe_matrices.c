@@ -25,6 +25,9 @@ struct matrices {
     enum weight_layout layout;
     char format[16];          /* "q4_0", "q4_0/r16" */
     bool is_int8;
+    bool by_gemm;             /* by the library */
+    cl_mem room;              /* [room_bytes] for it */
+    uint64_t room_bytes;
     struct device_matrix list[MOST_MATRICES];
     uint32_t count;
     uint32_t used;            /* of them, in a pass */
@@ -41,7 +44,9 @@ static bool multiply(void *context, uint32_t count, struct error *err) {
             struct device_matrix matrix = m->list[j];
             if (m->rows)
                 matrix.rows = m->rows;
-            bool fine = m->is_int8
+            bool fine = m->by_gemm
+                ? op_gemm(m->ops, &matrix, m->x, m->y, m->room, m->room_bytes, m->tokens, m->most_rows, false, err)
+                : m->is_int8
                 ? op_matmul_q8(m->ops, &matrix, &m->q8, m->y, m->tokens, m->most_rows, false, err)
                 : op_matmul(m->ops, &matrix, m->x, m->y, m->tokens, m->most_rows, false, err);
             if (!fine)
@@ -138,6 +143,26 @@ static bool measure_pass(struct matrices *m, uint32_t tokens, struct error *err)
     return true;
 }
 
+/* CLBlast instead of our own product, where it may be faster: never on a CPU, for whose cores its
+ * kernels are not made. It may be missing, and may fail: then there is no figure of it. */
+static void measure_gemm(struct matrices *m, uint32_t tokens) {
+    struct error reason = { 0 };
+    char own[16];
+    if (m->bench->info->type == DEVICE_CPU || tensor_type_info(m->type)->is_quantised || tokens == 1 ||
+        !ops_gemm_is_there(&reason))
+        return;
+    m->room_bytes = sensible_bytes;
+    m->room = probe_buffer(m->bench, m->room_bytes, FLOAT_WORD, NULL);
+    memcpy(own, m->format, sizeof own);
+    snprintf(m->format, sizeof m->format, "%.6s/clblast", own);
+    m->bench->step(m->bench, "prefill by CLBlast");
+    m->by_gemm = m->room != NULL;
+    if (m->by_gemm)
+        measure_pass(m, tokens, &reason);
+    m->by_gemm = false;
+    memcpy(m->format, own, sizeof own);
+}
+
 static bool measure_type(struct matrices *m, uint64_t target, uint32_t tokens, struct error *err) {
     char what[64];
     snprintf(what, sizeof what, "decode of %s", m->format);
@@ -147,7 +172,10 @@ static bool measure_type(struct matrices *m, uint64_t target, uint32_t tokens, s
         return false;
     snprintf(what, sizeof what, "prefill of %s", m->format);
     m->bench->step(m->bench, what);
-    return tokens == 1 || measure_pass(m, tokens, err);
+    if (tokens > 1 && !measure_pass(m, tokens, err))
+        return false;
+    measure_gemm(m, tokens);
+    return true;
 }
 
 static uint32_t prefill_tokens(const struct probe_request *request) {
@@ -170,6 +198,7 @@ static bool measure_layout(const struct probe_bench *bench, struct ops *ops, enu
     bool fine = measure_type(m, target, prefill_tokens(request), err);
     for (uint32_t j = 0; j < m->count; j++)
         probe_release_buffer(m->list[j].buffer);
+    probe_release_buffer(m->room);
     probe_release_buffer(m->x);
     probe_release_buffer(m->y);
     probe_release_buffer(m->q8.values);

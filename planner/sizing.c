@@ -63,11 +63,20 @@ enum weight_layout sizing_layout(const struct sizing *sizing, uint32_t chosen, u
     return sizing->layouts[(size_t)chosen * sizing->input.unit_count + unit];
 }
 
+/* Any type that the model could have: scratch that is not needed is not touched. */
+static bool sizing_uses_gemm(const struct sizing *sizing, uint32_t chosen) {
+    bool any = false;
+    for (int t = 0; t < TENSOR_TYPE_COUNT; t++)
+        any = any || device_rates_prefer_gemm(sizing_rates(sizing, (int32_t)chosen), (enum tensor_type)t);
+    return any;
+}
+
 struct buffer_options sizing_buffer_options(const struct sizing *sizing, uint32_t chosen, uint32_t unit) {
     return (struct buffer_options){
         .context = sizing->request->context, .micro_batch = sizing->request->micro_batch,
         .sequence_count = 1, .logit_rows = 1, .kv_type = sizing->request->kv_type,
         .numeric = sizing->numeric, .layout = sizing_layout(sizing, chosen, unit),
+        .has_gemm = sizing_uses_gemm(sizing, chosen),
         .alignment = sizing_device(sizing, chosen)->alignment,
         .max_buffer_bytes = sizing->choice.chosen[chosen].max_buffer_bytes };
 }

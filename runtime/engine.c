@@ -72,7 +72,8 @@ static bool load_device(struct engine_device *device, struct error *err) {
         return error_prefix(err, "'%s'", request.device);
     device->forward = (struct forward){
         .model = engine->model, .ops = device->ops, .queue = device->queue, .device = request.device,
-        .memory = &device->memory, .numeric = engine->numeric, .page_columns = engine->kv.page_columns,
+        .memory = &device->memory, .numeric = engine->numeric, 
+        .gemm_types = device->has_gemm ? device->gemm_types : NULL, .page_columns = engine->kv.page_columns,
         .logit_rows = engine->logit_rows < engine->micro_batch ? engine->logit_rows : engine->micro_batch,
     };
     device->load_seconds = worker_clock() - started;
@@ -134,6 +135,22 @@ static bool allocate(struct engine *engine, struct error *err) {
            rope_init(&engine->rope, &engine->model->rope, err);
 }
 
+/* Other sums than the promised ones are not for --exact. */
+static bool take_gemm_types(struct engine *engine, const struct engine_options *options, struct error *err) {
+    for (uint32_t i = 0; i < engine->device_count && options && options->gemm_types && !engine->exact; i++) {
+        struct engine_device *device = &engine->devices[i];
+        memcpy(device->gemm_types, options->gemm_types[device->planned - engine->plan->devices],
+               sizeof device->gemm_types);
+        for (int t = 0; t < TENSOR_TYPE_COUNT; t++)
+            device->has_gemm = device->has_gemm || device->gemm_types[t];
+        struct error reason = { 0 };
+        if (device->has_gemm && !ops_gemm_is_there(&reason))
+            return engine_stale(engine, err, "'%s' was planned with CLBlast: %s", device->planned->device.short_name,
+                                reason.text);
+    }
+    return true;
+}
+
 struct engine *engine_open(const struct model *model, const struct plan *plan,
                            const struct engine_options *options, struct error *err) {
     struct engine *engine = calloc(1, sizeof *engine);
@@ -156,7 +173,7 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     const char *const *artifact_paths = options ? options->artifact_paths : NULL;
 
     /* The passes gather embeddings into staging: they come after loading. */
-    if (engine_check_plan(engine, err) && engine_find_devices(engine, err) && engine_check_memory(engine, err) &&
+    if (engine_check_plan(engine, err) && take_gemm_types(engine, options, err) && engine_find_devices(engine, err) && engine_check_memory(engine, err) &&
         engine_open_artifacts(engine, artifact_paths, err) && allocate(engine, err) && map_table(engine, err) &&
         start_devices(engine, err) && engine_run_all(engine, load_device, err) && engine_passes_init(engine, err)) {
         engine->is_loaded = true;

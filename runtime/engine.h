@@ -24,6 +24,9 @@ struct engine_options {
     /* [plan->shard_count] files of packed weights by shard, NULL entries where there are
      * none; borrowed for the call; NULL: none at all. */
     const char *const *artifact_paths;
+    /* [plan->device_count] types of weights in rows whose passes of many tokens CLBlast
+     * multiplies, unless `exact`; NULL: none */
+    const bool (*gemm_types)[TENSOR_TYPE_COUNT];
     bool discrete;                 /* for tests: copy to every device, as if it had memory of its own */
 };
 

@@ -185,7 +185,8 @@ static bool check_device(struct engine *engine, struct engine_device *device, co
     device->options = (struct buffer_options){
         .context = engine->context, .micro_batch = engine->micro_batch,
         .sequence_count = engine->sequence_count, .logit_rows = engine->logit_rows,
-        .kv_type = engine->kv_type, .numeric = engine->numeric, .alignment = present->info.alignment,
+        .kv_type = engine->kv_type, .numeric = engine->numeric, .has_gemm = device->has_gemm,
+        .alignment = present->info.alignment,
         .max_buffer_bytes = planned->max_buffer_bytes && planned->max_buffer_bytes < present->info.max_buffer_bytes
                                 ? planned->max_buffer_bytes : present->info.max_buffer_bytes,
     };

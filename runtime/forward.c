@@ -37,6 +37,14 @@ static bool takes_q8(const struct forward *forward, const struct device_matrix *
     return forward->numeric == NUMERIC_INT8 && tensor_type_info(matrix->type)->is_quantised;
 }
 
+/* Fewer tokens are not worth making floats of the weights. */
+#define GEMM_LEAST_TOKENS 32u
+
+static bool takes_gemm(const struct forward *forward, const struct device_matrix *matrix, uint32_t n) {
+    return forward->gemm_types && forward->gemm_types[matrix->type] && matrix->layout == LAYOUT_ROWS &&
+           forward->memory->shared[BUFFER_GEMM] && n >= GEMM_LEAST_TOKENS;
+}
+
 /* The forms that the buffers of a matrix, which may differ in type, want their input in. */
 struct input_forms { bool as_float, as_q8; };
 
@@ -55,6 +63,9 @@ static bool multiply(const struct forward *forward, const struct matrix_list *li
         const struct device_matrix *matrix = &list->entries[i];
         bool ok = takes_q8(forward, matrix)
             ? op_matmul_q8(forward->ops, matrix, &memory->act_q8, y, n, y_stride, accumulate, err)
+            : takes_gemm(forward, matrix, n)
+            ? op_gemm(forward->ops, matrix, memory->shared[BUFFER_ACT], y, memory->shared[BUFFER_GEMM],
+                      memory->gemm_bytes, n, y_stride, accumulate, err)
             : op_matmul(forward->ops, matrix, memory->shared[BUFFER_ACT], y, n, y_stride, accumulate, err);
         if (!ok)
             return false;

@@ -180,6 +180,23 @@ static bool open_tokenizer(struct loaded_model *loaded, const struct load_reques
     return true;
 }
 
+/* Types of weights whose passes CLBlast multiplies, as phiplan found. */
+static bool find_gemm_types(const struct loaded_model *loaded, bool types[PLAN_MAX_DEVICES][TENSOR_TYPE_COUNT],
+                            struct error *err) {
+    for (uint32_t d = 0; d < loaded->plan->device_count; d++)
+        for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
+            struct tuning_choice choice = { .operation = "matmul" };
+            types[d][t] = false;
+            if (!plan_uses(loaded->plan, d) || tensor_type_info((enum tensor_type)t)->is_quantised)
+                continue;
+            snprintf(choice.format, sizeof choice.format, "%s", tensor_type_info((enum tensor_type)t)->name);
+            if (!plan_store_tuning(loaded->store, &loaded->plan->devices[d].device, &choice, err))
+                return false;
+            types[d][t] = strcmp(choice.variant, "clblast") == 0;
+        }
+    return true;
+}
+
 bool loaded_model_open(struct loaded_model *loaded, const struct run_options *options,
                        const struct load_request *request, struct error *err) {
     double started = seconds_now();
@@ -200,11 +217,15 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
         rows = rows ? rows : request->settings->speculate ? 8 : sequences < 8 ? sequences : 8;
     }
     char **artifact_paths;
+    bool gemm_types[PLAN_MAX_DEVICES][TENSOR_TYPE_COUNT];
+    if (!find_gemm_types(loaded, gemm_types, err))
+        return false;
     if (!plan_store_artifact_paths(loaded->store, loaded->plan, &artifact_paths, err))
         return false;
     struct engine_options engine_options = { .exact = options->exact, .logit_rows = rows,
                                              .sequence_count = sequences,
                                              .artifact_paths = (const char *const *)artifact_paths,
+                                             .gemm_types = (const bool (*)[TENSOR_TYPE_COUNT])gemm_types,
                                              .interrupted = &interrupted_by };
     loaded->engine = engine_open(loaded->model, loaded->plan, &engine_options, err);
     for (uint32_t i = 0; i < loaded->plan->shard_count; i++)

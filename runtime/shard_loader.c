@@ -55,6 +55,8 @@ static void enter(struct device_memory *memory, const struct buffer_spec *spec, 
                   struct device_matrix *matrix) {
     if (spec->kind == BUFFER_SCRATCH) {
         memory->shared[spec->role] = buffer;
+        if (spec->role == BUFFER_GEMM)
+            memory->gemm_bytes = spec->used_bytes;
         return;
     }
     struct unit_memory *unit = &memory->units[spec->unit];

@@ -122,7 +122,8 @@ bool rig_start(struct rig *rig, const struct rig_options *options, struct error 
     struct engine_options how = { .exact = options->exact, .sequence_count = options->sequence_count,
                                   .logit_rows = options->logit_rows, .interrupted = options->interrupted,
                                   .watchdog_seconds = options->watchdog_seconds,
-                                  .artifact_paths = options->artifact_paths, .discrete = options->discrete };
+                                  .artifact_paths = options->artifact_paths, .gemm_types = options->gemm_types,
+                                  .discrete = options->discrete };
     rig->engine = engine_open(rig->model, rig->plan, &how, err);
     return rig->engine != NULL;
 }

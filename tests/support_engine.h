@@ -31,6 +31,7 @@ struct rig_options {
     enum tensor_type converted_type;
     bool packed;               /* matrices in LAYOUT_R16 where they have it */
     const char *const *artifact_paths;
+    const bool (*gemm_types)[TENSOR_TYPE_COUNT];
     bool discrete;
 };
 
