@@ -18,6 +18,14 @@ static struct rig rigs[3];        /* all on one device; in slices; alternating, 
 static uint32_t vocab;
 static char path[512];
 
+/* How many attn units have a slice that is not the first. */
+static uint32_t sliced_attention(const struct rig *rig) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < rig->plan->shard_count; i++)
+        count += unit_at(rig->model, rig->plan->shards[i].unit).kind == UNIT_ATTN && rig->plan->shards[i].part_begin;
+    return count;
+}
+
 static int open_rigs(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -28,8 +36,12 @@ static int open_rigs(void **state) {
     snprintf(path, sizeof path, "%s/cache", test_folder());
     ASSERT_OK(rig_open(&rigs[0], model, &options, &err), err);
     options.micro_batch = 7;
-    ASSERT_OK(rig_prepare(&rigs[1], model, &options, &err), err);
-    assert_true(support_slice_plan(&rigs[1], 5) > 0);
+    for (uint32_t seed = 1; seed < 20 && (!rigs[1].plan || !sliced_attention(&rigs[1])); seed++) {
+        rig_close(&rigs[1]);
+        ASSERT_OK(rig_prepare(&rigs[1], model, &options, &err), err);
+        support_slice_plan(&rigs[1], seed);
+    }
+    assert_true(sliced_attention(&rigs[1]) > 0);
     ASSERT_OK(rig_start(&rigs[1], &options, &err), err);
     options = (struct rig_options){ .context = MOST, .alternates = true, .kv_type = KV_Q8_0 };
     ASSERT_OK(rig_open(&rigs[2], model, &options, &err), err);
