@@ -358,10 +358,10 @@ bool generation_settings_read(struct generation_settings *settings, const json_t
 bool generation_settings_knows(const char *key) {
     static const char *const keys[] = {
         "bad_words", "bad_words_ids", "do_sample", "early_stopping", "eos_token_id", "epsilon_cutoff", "eta_cutoff",
-        "greedy", "keep_stop", "length_penalty", "logit_bias", "max_length", "max_new_tokens", "max_time",
-        "min_length", "min_new_tokens", "min_p", "no_repeat_ngram_size", "num_beams", "num_return_sequences",
-        "repetition_penalty", "seed", "sequence_bias", "speculate", "stop", "stop_strings", "suppress_tokens",
-        "temperature", "top_k", "top_p", "typical_p",
+        "grammar", "greedy", "json_schema", "keep_stop", "length_penalty", "logit_bias", "max_length",
+        "max_new_tokens", "max_time", "min_length", "min_new_tokens", "min_p", "no_repeat_ngram_size", "num_beams",
+        "num_return_sequences", "repetition_penalty", "seed", "sequence_bias", "speculate", "stop", "stop_strings",
+        "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define MOST_NODES (1u << 20)
+#define MOST_SETS (1u << 16)
 #define SMALL_LITERAL 4u
 
 struct compiler {
@@ -62,8 +63,11 @@ static uint32_t add_set(struct compiler *compiler, const struct byte_set *set) {
     for (; compiler->set_slots[at]; at = (at + 1) & compiler->set_mask)
         if (memcmp(&grammar->sets[compiler->set_slots[at] - 1], set, sizeof *set) == 0)
             return compiler->set_slots[at] - 1;
-    if (!grammar_grow((void **)&grammar->sets, &compiler->set_capacity, grammar->set_count, sizeof *grammar->sets,
-                      &compiler->failed))
+    if (grammar->set_count == MOST_SETS)
+        compiler->is_too_large = true;
+    if (compiler->is_too_large
+        || !grammar_grow((void **)&grammar->sets, &compiler->set_capacity, grammar->set_count, sizeof *grammar->sets,
+                         &compiler->failed))
         return 0;
     grammar->sets[grammar->set_count] = *set;
     compiler->set_slots[at] = ++grammar->set_count;
@@ -115,7 +119,7 @@ static uint32_t tail_of(struct class *class, uint8_t from, uint8_t to, uint32_t 
 static void add_spelling(struct class *class, const uint8_t *from, const uint8_t *to, unsigned length, uint32_t next) {
     for (unsigned i = length; i-- > 1;)
         next = tail_of(class, from[i], to[i], next);
-    for (uint32_t i = class->head_count; i-- > 0;)
+    for (uint32_t i = class->head_count; i-- > 0 && class->head_count - i <= 64;)
         if (class->heads[i].next == next) {
             set_bytes(&class->heads[i].set, from[0], to[0]);
             return;
@@ -183,6 +187,11 @@ static uint32_t compile_class(struct compiler *compiler, const struct code_range
     return entry;
 }
 
+static int compare_ranges(const void *left, const void *right) {
+    const struct code_range *a = left, *b = right;
+    return (a->from > b->from) - (a->from < b->from);
+}
+
 bool code_ranges_normalize(const struct code_range *ranges, uint32_t count, bool negate, struct code_range **out,
                            uint32_t *out_count) {
     /* Each range, the surrogates and the end can cut off one more. */
@@ -197,11 +206,9 @@ bool code_ranges_normalize(const struct code_range *ranges, uint32_t count, bool
         return false;
     }
     uint32_t joined = 0, used = 0;
-    for (uint32_t i = 0; i < count; i++) {   /* most lists are short, or sorted */
-        uint32_t at = i;
-        for (; at && sorted[at - 1].from > ranges[i].from; at--)
-            sorted[at] = sorted[at - 1];
-        sorted[at] = ranges[i];
+    if (count) {
+        memcpy(sorted, ranges, count * sizeof *sorted);
+        qsort(sorted, count, sizeof *sorted, compare_ranges);
     }
     for (uint32_t i = 0; i < count; i++)
         if (joined && sorted[i].from <= sorted[joined - 1].to + 1)

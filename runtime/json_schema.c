@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_WORK 20000u
+#define WORK_OF_STEP 1000u
+#define MOST_WORK (20000u * WORK_OF_STEP)
 #define MOST_DEPTH 250u
 
 /* What every grammar has: JSON as parsers agree on it. Numbers fit 64 bits and doubles, no
@@ -48,11 +49,16 @@ bool schema_unsupported(struct schema_translator *translator, const char *keywor
 }
 
 bool schema_step(struct schema_translator *translator) {
-    if (++translator->work > MOST_WORK || translator->rules->length > GRAMMAR_TEXT_LIMIT)
+    if ((translator->work += WORK_OF_STEP) > MOST_WORK || translator->rules->length > GRAMMAR_TEXT_LIMIT)
         return schema_refuse(translator, "the schema is too large, or refers to itself too often");
     if (translator->depth > MOST_DEPTH)
         return schema_refuse(translator, "the schema is nested too deeply, or leads back to itself");
     return true;
+}
+
+bool schema_spend(struct schema_translator *translator, size_t one, size_t other) {
+    translator->work += one < MOST_WORK && other < MOST_WORK ? (uint64_t)one * other : MOST_WORK;
+    return translator->work <= MOST_WORK || schema_refuse(translator, "the schema is too large");
 }
 
 size_t schema_enter(struct schema_translator *translator, const char *key, const char *part) {

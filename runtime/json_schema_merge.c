@@ -263,6 +263,10 @@ static json_t *merge_value(struct schema_translator *translator, const char *key
         return json_incref(one);
     if (strcmp(key, "type") == 0)
         return merge_types(one, other);
+    if ((strcmp(key, "required") == 0 || strcmp(key, "enum") == 0)
+        && !schema_spend(translator, json_array_size(one) + json_array_size(other),
+                         json_array_size(one) + json_array_size(other)))
+        return NULL;
     if (strcmp(key, "required") == 0 || strcmp(key, "enum") == 0)
         return merge_lists(one, other, key[0] == 'e');
     if (strcmp(key, "properties") == 0 && json_is_object(one) && json_is_object(other))
@@ -342,6 +346,10 @@ static bool objects_never_fit(struct schema_translator *translator, const json_t
     const json_t *name;
     const char *key;
     size_t i;
+    if (!schema_spend(translator, json_object_size(mine) + json_object_size(theirs),
+                      json_array_size(json_object_get(one, "required"))
+                      + json_array_size(json_object_get(other, "required"))))
+        return false;
     json_array_foreach(json_object_get(other, "required"), i, name)
         if (json_is_string(name) && !may_write(one, json_string_value(name)))
             return true;
@@ -363,7 +371,7 @@ bool schema_are_disjoint(struct schema_translator *translator, const json_t *one
                        || json_object_get(b, "oneOf");
     json_t *mine = values_of(a), *theirs = values_of(b), *x, *y;
     size_t i, j;
-    if (!a || !b) {
+    if (!a || !b || !schema_spend(translator, json_array_size(mine), json_array_size(theirs))) {
         result = false;
     } else if (!both && !has_choices) {
         result = true;

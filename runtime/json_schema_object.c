@@ -98,6 +98,8 @@ static bool read_object(struct schema_translator *translator, const json_t *sche
         json_object_set_new(object->properties, json_string_value(name),
                             object->more ? json_incref((json_t *)object->more) : json_true());
     }
+    if (!schema_spend(translator, json_object_size(object->properties), json_array_size(object->required)))
+        return false;
     object->most = UINT32_MAX;
     if (!schema_get_count(translator, schema, "minProperties", &object->least)
         || !schema_get_count(translator, schema, "maxProperties", &object->most))

@@ -13,7 +13,7 @@ struct schema_translator {
     struct text path;          /* where in the schema: "#/properties/a" */
     json_t *references;        /* rules of $ref, by pointer */
     uint32_t rule_count;
-    uint32_t work;             /* schemas looked at */
+    uint64_t work;             /* spent so far */
     unsigned depth;
     struct error *err;
 };
@@ -27,8 +27,10 @@ enum schema_type {
 bool schema_refuse(struct schema_translator *translator, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 bool schema_unsupported(struct schema_translator *translator, const char *keyword);   /* the same, by its name */
-/* Count one step; false where the schema has grown too large or too deep. */
+/* Count a schema looked at; false where all of it has grown too large or too deep. */
 bool schema_step(struct schema_translator *translator);
+/* The same for lists that are compared with each other, of these lengths. */
+bool schema_spend(struct schema_translator *translator, size_t one, size_t other);
 
 /* Go down into part of the schema, for sentences; back with the length that was returned. */
 size_t schema_enter(struct schema_translator *translator, const char *key, const char *part);

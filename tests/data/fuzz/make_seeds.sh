@@ -2,7 +2,7 @@
 # Make the seeds of the fuzz programs again, byte for byte.
 # usage: sh tests/data/fuzz/make_seeds.sh [FOLDER]
 cd "${1:-$(dirname "$0")}" || exit 1
-mkdir -p fuzz_gguf fuzz_safetensors fuzz_tokenizer fuzz_chat_template fuzz_sentencepiece fuzz_model_config fuzz_store fuzz_device_map fuzz_prompt_cache
+mkdir -p fuzz_gguf fuzz_safetensors fuzz_tokenizer fuzz_chat_template fuzz_sentencepiece fuzz_model_config fuzz_store fuzz_device_map fuzz_prompt_cache fuzz_grammar
 
 byte() { printf "\\$(printf %03o $(($1 & 255)))"; }
 u32() { byte "$1"; byte $(($1 >> 8)); byte $(($1 >> 16)); byte $(($1 >> 24)); }
@@ -162,3 +162,9 @@ prompt_cache() {   # kind, bytes of a vector, deflated (1) or not (0), bytes of 
 # 128 zeros deflated, as zlib does, then the 128 low bytes.
 { prompt_cache 4 4 1 140; for page in 1 2; do printf '\170\001\143\140\030\130\000\000\000\200\000\001'; letters 1 128; done; } > fuzz_prompt_cache/deflated
 { prompt_cache 5 34 0 2176; for page in 1 2; do letters 1 2176; done; } > fuzz_prompt_cache/int8
+
+printf 'root ::= "[" item (", " item){0,3} "]" # a list\nitem ::= [^\\]"\\x00-\\x1f]+ | "\\u00e9\\U0001F999" | "(" root ")" | [a-cx-z]{2,} .?\n\000abcdefgh' > fuzz_grammar/list
+printf 'root ::= expr\nexpr ::= term (ws [-+] ws term)*\nterm ::= [0-9]{1,3} | "(" ws expr ws ")"\nws ::= (" "\n  | "\\t")? |\n  ""\n\0001234567' > fuzz_grammar/expressions
+printf '{"type":"object","properties":{"a":{"type":"integer","minimum":-3,"maximum":120},"b":{"type":["string","null"],"maxLength":4},"c":{"enum":[1,"x",{"k":[]}]}},"required":["b"],"additionalProperties":{"$ref":"#/$defs/n"},"$defs":{"n":{"anyOf":[{"type":"number","exclusiveMinimum":0},{"const":null}]}}}\000abcdefgh' > fuzz_grammar/object
+printf '{"type":"array","prefixItems":[{"pattern":"^[A-Z]\\\\d{2,3}(a|b)?$"},{"format":"date-time"}],"items":{"oneOf":[{"type":"boolean"},{"$ref":"#"}]},"minItems":1,"maxItems":4}\0001234567' > fuzz_grammar/array
+printf '{"allOf":[{"type":"object","properties":{"a":{"type":"number"}}},{"properties":{"a":{"type":"integer"}},"required":["a"]}],"anyOf":[{"minProperties":1},true],"additionalProperties":false}\000xyz' > fuzz_grammar/merged
