@@ -137,6 +137,10 @@ bench: programs demo-model  ## measure prefill and decode of the demo model, as 
 	$(Q)mkdir -p $(BUILD)/demo
 	$(Q)PHI_STORE=$(BUILD)/demo/plans.db $(BUILD)/phiplan $(MODELS)/$(DEMO) >&2
 	$(Q)PHI_STORE=$(BUILD)/demo/plans.db $(BUILD)/phirun bench $(MODELS)/$(DEMO) -o csv
+bench-plans: programs demo-model  ## rank the plan that phiplan chooses among measured placements
+	$(Q)python3 tests/tools/bench_plans.py $(BUILD) $(MODELS)/$(DEMO)
+bench-predictions: programs demo-model  ## compare predictions with runs, before and after a check
+	$(Q)python3 tests/tools/bench_predictions.py $(BUILD) $(MODELS)/$(DEMO)
 
 install: programs  ## copy both programs to $(DESTDIR)$(PREFIX)/bin
 	install -d $(DESTDIR)$(PREFIX)/bin
@@ -146,9 +150,9 @@ uninstall:  ## remove both programs from $(DESTDIR)$(PREFIX)/bin
 clean:  ## remove everything that was built
 	rm -rf build build-san build-fuzz
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: packages test-packages demo-model demo check bench install uninstall check-fast check-kernels check-clblast check-fuzz check-mutations fuzz fuzz-programs all programs test-programs check-layers clean help
+.PHONY: packages test-packages demo-model demo check bench bench-plans bench-predictions install uninstall check-fast check-kernels check-clblast check-fuzz check-mutations fuzz fuzz-programs all programs test-programs check-layers clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)
