@@ -53,6 +53,21 @@ void plan_unit_name(uint32_t unit_count, uint32_t unit, char name[24]) {
         snprintf(name, 24, "%s.%u", unit % 2 ? "attn" : "ffn", (unit - 1) / 2);
 }
 
+bool plan_shard_is_slice(const struct plan *plan, uint32_t index) {
+    const struct shard *shard = &plan->shards[index];
+    return shard->part_begin > 0 || (index + 1 < plan->shard_count && shard[1].unit == shard->unit);
+}
+
+void plan_shard_name(const struct plan *plan, uint32_t index, char name[48]) {
+    const struct shard *shard = &plan->shards[index];
+    char unit[24];
+    plan_unit_name(plan->unit_count, shard->unit, unit);
+    if (plan_shard_is_slice(plan, index))
+        snprintf(name, 48, "%s[%u:%u]", unit, shard->part_begin, shard->part_end);
+    else
+        snprintf(name, 48, "%s", unit);
+}
+
 static bool check_devices(const struct plan *plan, struct error *err) {
     if (plan->device_count > PLAN_MAX_DEVICES)
         return error_set(err, ERROR_FAILED, "plan '%s' has %u devices, more than %d", plan->name,

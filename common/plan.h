@@ -89,6 +89,11 @@ bool plan_add_shard(struct plan *plan, const struct shard *shard, struct error *
 /* The name of a unit ("embed", "attn.3", "ffn.3", "head") where only the plan is at hand. */
 void plan_unit_name(uint32_t unit_count, uint32_t unit, char name[24]);
 
+/* Whether a shard, which is in its place, has only some of its unit's parts; its name then
+ * says which: "attn.3[0:2]" has parts 0 and 1. */
+bool plan_shard_is_slice(const struct plan *plan, uint32_t index);
+void plan_shard_name(const struct plan *plan, uint32_t index, char name[48]);
+
 /* Every unit covered exactly once (parts from 0 on without a gap; where they end,
  * only the model knows), devices in range, only embed on the host, KV only in
  * attn units. The sentence names the unit and the device. */

@@ -210,6 +210,14 @@ double cost_workload_keys(const struct model *model, const struct workload *work
     return sum_of_keys(model, workload->prompt_tokens, workload->new_tokens);
 }
 
+/* The share of a ref's rows that belongs to some parts. */
+static double share_of(const struct model *model, struct unit unit, struct part_range parts, enum buffer_role role,
+                       uint32_t index, const struct weight_ref *ref) {
+    uint64_t begin, rows;
+    unit_part_rows(model, unit, parts, role, index, &begin, &rows);
+    return ref->row_count ? (double)rows / (double)ref->row_count : 0;
+}
+
 /* The rates that a matrix of this role and type meets. */
 struct matrix_rates { double decode_bytes_per_s, prefill_ops_per_s; };
 
@@ -225,10 +233,29 @@ static struct matrix_rates rates_of(const struct device_rates *rates, enum weigh
     return found;
 }
 
+/* Handing a pass to the threads of a unit's devices and waiting for the last one, twice a
+ * unit: not probed, an ordinary wake-up. */
+#define SLICE_WAKE_S 30e-6
+
+/* What a slice of a unit exchanges with the others. */
+static double exchange_seconds(const struct model *model, struct unit unit, const struct unit_slice *slice,
+                               const struct device_rates *rates, double passes, double tokens) {
+    const bool is_head = unit.kind == UNIT_HEAD;
+    if (slice->is_whole)
+        return 0;
+    double starts = is_head ? 2 : 4, waits = is_head ? 1 : 2;
+    double values = is_head ? (double)model->hidden_size * tokens + (double)slice->output_count * passes
+                            : ((double)model->hidden_size + slice->output_count + slice->inner_total +
+                               slice->inner_count) * tokens;
+    return passes * (starts * rates->transfer_s + waits * SLICE_WAKE_S) + 4 * values / rates->transfer_bytes_per_s;
+}
+
 /* Running `tokens` tokens from position 0 in passes of a micro-batch. */
-static double prefill_seconds(const struct model *model, struct unit unit, enum weight_layout layout,
-                              const struct device_rates *rates, const struct workload *workload, double tokens) {
+static double prefill_seconds(const struct model *model, struct unit unit, struct part_range parts,
+                              enum weight_layout layout, const struct device_rates *rates,
+                              const struct workload *workload, double tokens) {
     const double passes = ceil(tokens / workload->micro_batch);
+    const struct unit_slice slice = unit_slice_of(model, unit, parts);
     double seconds = passes * launches[unit.kind] * rates->launch_s;
     for (unsigned r = 0; r < MATRIX_ROLES; r++) {
         const struct weight_ref *refs[3];
@@ -236,38 +263,49 @@ static double prefill_seconds(const struct model *model, struct unit unit, enum 
         for (uint32_t i = 0; i < count; i++) {
             enum tensor_type type = weight_ref_type(model, refs[i]);
             struct matrix_rates matrix = rates_of(rates, layout, matrix_roles[r], type, refs[i]->column_count);
-            double values = (double)refs[i]->row_count * (double)refs[i]->column_count;
-            double once = (double)model_ref_bytes(model, refs[i]) / matrix.decode_bytes_per_s;
+            double share = share_of(model, unit, parts, matrix_roles[r], i, refs[i]);
+            double values = share * (double)refs[i]->row_count * (double)refs[i]->column_count;
+            double once = share * (double)model_ref_bytes(model, refs[i]) / matrix.decode_bytes_per_s;
             double computed = 2 * values * tokens / matrix.prefill_ops_per_s;
             /* Only the last token needs the head; nothing is faster than reading the weights once. */
             seconds += unit.kind == UNIT_HEAD || computed < once ? once : computed;
         }
     }
     if (unit.kind == UNIT_ATTN)
-        seconds += 4.0 * model->head_count * model->head_dim * sum_of_keys(model, 0, tokens) /
+        seconds += 4.0 * slice.head_count * model->head_dim * sum_of_keys(model, 0, tokens) /
                    rates->attention_ops_per_s;
-    return rates->fit.prefill * seconds + passes * rates->fit.start_s;
+    return rates->fit.prefill * seconds + passes * rates->fit.start_s +
+           exchange_seconds(model, unit, &slice, rates, passes, tokens);
 }
 
 struct unit_cost cost_unit_in(const struct model *model, struct unit unit, enum weight_layout layout,
                               const struct device_rates *rates, const struct workload *workload) {
+    return cost_parts_in(model, unit, unit_all_parts(model, unit), layout, rates, workload);
+}
+
+struct unit_cost cost_parts_in(const struct model *model, struct unit unit, struct part_range parts,
+                               enum weight_layout layout, const struct device_rates *rates,
+                               const struct workload *workload) {
+    const struct unit_slice slice = unit_slice_of(model, unit, parts);
     struct unit_cost cost = { .token_s = launches[unit.kind] * rates->launch_s };
     for (unsigned r = 0; r < MATRIX_ROLES; r++) {
         const struct weight_ref *refs[3];
         uint32_t count = unit_matrix_refs(model, unit, matrix_roles[r], refs);
         for (uint32_t i = 0; i < count; i++) {
             enum tensor_type type = weight_ref_type(model, refs[i]);
-            cost.token_s += (double)model_ref_bytes(model, refs[i]) /
+            cost.token_s += share_of(model, unit, parts, matrix_roles[r], i, refs[i]) *
+                            (double)model_ref_bytes(model, refs[i]) /
                             rates_of(rates, layout, matrix_roles[r], type, refs[i]->column_count).decode_bytes_per_s;
         }
     }
-    cost.token_s *= rates->fit.decode;
+    cost.token_s = rates->fit.decode * cost.token_s + exchange_seconds(model, unit, &slice, rates, 1, 1);
     if (unit.kind == UNIT_ATTN)
-        cost.key_s = rates->fit.keys * 2.0 * model->kv_head_count * (double)kv_vector_bytes(model, workload->kv_type) /
+        cost.key_s = rates->fit.keys * 2.0 * slice.kv_head_count * (double)kv_vector_bytes(model, workload->kv_type) /
                      rates->kv_bytes_per_s;
-    cost.prefill_s = prefill_seconds(model, unit, layout, rates, workload, workload->prompt_tokens);
+    cost.prefill_s = prefill_seconds(model, unit, parts, layout, rates, workload, workload->prompt_tokens);
     if (workload->crosses_rope_switch)
-        cost.rerun_s = prefill_seconds(model, unit, layout, rates, workload, model->rope.original_context + 1.0);
+        cost.rerun_s = prefill_seconds(model, unit, parts, layout, rates, workload,
+                                       model->rope.original_context + 1.0);
     return cost;
 }
 

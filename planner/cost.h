@@ -91,6 +91,13 @@ struct unit_cost cost_unit(const struct model *model, struct unit unit, const st
 struct unit_cost cost_unit_in(const struct model *model, struct unit unit, enum weight_layout layout,
                               const struct device_rates *rates, const struct workload *workload);
 
+/* The same for some of the unit's parts, which run while other devices run the others.
+ * Where they are not all, the exchange with those is in it: the residual and the
+ * activation to the device, its columns of both back, see common/unit_slice.h. */
+struct unit_cost cost_parts_in(const struct model *model, struct unit unit, struct part_range parts,
+                               enum weight_layout layout, const struct device_rates *rates,
+                               const struct workload *workload);
+
 /* LAYOUT_R16 where that makes the workload faster. */
 enum weight_layout cost_best_layout(const struct model *model, struct unit unit, const struct device_rates *rates,
                                     const struct workload *workload);

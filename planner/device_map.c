@@ -10,6 +10,7 @@ void device_map_release(struct device_map *map) {
     for (size_t i = 0; i < map->count; i++)
         free(map->entries[i].key);
     free(map->entries);
+    free(map->slices);
     *map = (struct device_map){ 0 };
 }
 

@@ -28,9 +28,19 @@ struct device_map_entry {
     struct device_map_place place;
 };
 
+/* Some of a unit's parts, of a plan that phiplan wrote. */
+struct device_map_slice {
+    char unit[24];
+    uint32_t begin, end;
+    struct device_map_place place;
+};
+
 struct device_map {
     size_t count, capacity;
     struct device_map_entry *entries;
+    struct device_map_slice *slices;   /* [slice_count], owned; their units are entries too, with the place of
+                                        * the first part */
+    size_t slice_count;
 };
 
 void device_map_release(struct device_map *map);       /* then empty */
@@ -44,7 +54,8 @@ void device_map_print(const struct device_map *map, struct text *text);
 
 /* Read a map: Accelerate's object (values: numbers from 0 on, "cpu", "disk", "cuda:0", "xpu:1",
  * ...; besides them names of our devices), or a plan that phiplan wrote as JSON
- * (its units by device). Our unit names ("attn.3", "head") are keys as well.
+ * (its units by device, slices such as "attn.3[0:2]" too). Our unit names ("attn.3",
+ * "head") are keys as well.
  * `file` is for the sentences. */
 bool device_map_read(const char *bytes, size_t size, const char *file, struct device_map *map,
                      struct error *err);

@@ -76,6 +76,34 @@ static bool read_place(const json_t *value, const char *key, const char *file, s
 
 /* ---- a plan as phiplan writes it ---- */
 
+/* Digits to a number of parts, up to the character `end`. */
+static bool read_part(const char **at, char end, uint32_t *part) {
+    size_t digits = strspn(*at, "0123456789");
+    if (!digits || digits > 9 || (*at)[digits] != end)
+        return false;
+    *part = (uint32_t)strtoul(*at, NULL, 10);
+    *at += digits + 1;
+    return true;
+}
+
+/* "attn.3[0:2]": parts 0 and 1. The unit itself is where its first part is. */
+static bool read_slice(const char *name, struct device_map_place place, const char *file, struct device_map *map,
+                       struct error *err) {
+    struct device_map_slice slice = { .place = place };
+    const char *at = strchr(name, '[');
+    size_t length = (size_t)(at++ - name);
+    if (length >= sizeof slice.unit || !read_part(&at, ':', &slice.begin) || !read_part(&at, ']', &slice.end) || *at ||
+        slice.begin >= slice.end)
+        return error_set(err, ERROR_USAGE, "'%s' has the unit '%.40s'; a slice is written 'attn.3[0:2]'", file, name);
+    memcpy(slice.unit, name, length);
+    struct device_map_slice *grown = realloc(map->slices, (map->slice_count + 1) * sizeof *grown);
+    if (!grown)
+        return error_set(err, ERROR_FAILED, "cannot read '%s': out of memory", file);
+    map->slices = grown;
+    map->slices[map->slice_count++] = slice;
+    return slice.begin > 0 || device_map_add(map, slice.unit, place, err);
+}
+
 static bool read_plan_device(const json_t *entry, const char *file, struct device_map *map, struct error *err) {
     const char *name = json_string_value(json_object_get(entry, "device"));
     struct device_map_place place;
@@ -88,9 +116,11 @@ static bool read_plan_device(const json_t *entry, const char *file, struct devic
     json_array_foreach(units, index, unit) {
         if (!json_is_string(unit))
             return error_set(err, ERROR_USAGE, "'%s': '%s' has a unit that is no string", file, name);
-        if (map->count >= MOST_KEYS)
+        if (map->count >= MOST_KEYS || map->slice_count >= MOST_KEYS)
             return error_set(err, ERROR_USAGE, "'%s' has more than %u units", file, MOST_KEYS);
-        if (!device_map_add(map, json_string_value(unit), place, err))
+        const char *unit_name = json_string_value(unit);
+        if (!(strchr(unit_name, '[') ? read_slice(unit_name, place, file, map, err)
+                                     : device_map_add(map, unit_name, place, err)))
             return false;
     }
     return true;
@@ -102,7 +132,7 @@ static int by_key(const void *a, const void *b) {
     return strcmp(((const struct named_key *)a)->key, ((const struct named_key *)b)->key);
 }
 
-/* A unit that two devices share is sliced; nothing else can be there twice. */
+/* A unit that two devices share is in slices; nothing else can be there twice. */
 static bool refuse_twice(const struct device_map *map, const char *file, struct error *err) {
     struct named_key *keys = calloc(map->count + 1, sizeof *keys);
     bool ok = keys || error_set(err, ERROR_FAILED, "cannot read '%s': out of memory", file);
@@ -112,8 +142,7 @@ static bool refuse_twice(const struct device_map *map, const char *file, struct 
         qsort(keys, map->count, sizeof *keys, by_key);
     for (size_t i = 1; ok && i < map->count; i++)
         if (strcmp(keys[i - 1].key, keys[i].key) == 0)
-            ok = error_set(err, ERROR_USAGE, "'%s' has '%.60s' twice; a plan with slices cannot be imported", file,
-                           keys[i].key);
+            ok = error_set(err, ERROR_USAGE, "'%s' has '%.60s' twice", file, keys[i].key);
     free(keys);
     return ok;
 }

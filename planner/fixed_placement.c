@@ -143,16 +143,22 @@ static bool short_of(const struct sizing *sizing, uint64_t needed, uint64_t ther
 static bool check_memory(const struct sizing *sizing, const struct placement *placement, struct error *err) {
     const struct placement_input *input = &sizing->input;
     uint64_t pooled = 0;
-    for (uint32_t d = 0; d < input->device_count; d++) {
+    bool ok = true;
+    struct part_range *parts = calloc(input->unit_count, sizeof *parts);
+    if (!parts)
+        return error_set(err, ERROR_FAILED, "cannot place the model: out of memory");
+    for (uint32_t d = 0; ok && d < input->device_count; d++) {
         const struct placement_device *device = &input->devices[d];
         char subject[40];
-        uint64_t needed = placement_bytes(input, placement, d);
+        sizing_parts(sizing, placement, d, parts);
+        uint64_t needed = sizing_bytes(sizing, parts, d);
         snprintf(subject, sizeof subject, "'%s'", device->name);
         if (needed > device->budget_bytes)
-            return short_of(sizing, needed, device->budget_bytes, subject, err);
+            ok = short_of(sizing, needed, device->budget_bytes, subject, err);
         pooled += device->in_pool ? needed : 0;
     }
-    return pooled <= input->pool_bytes || short_of(sizing, pooled, input->pool_bytes, "the host's RAM", err);
+    free(parts);
+    return ok && (pooled <= input->pool_bytes || short_of(sizing, pooled, input->pool_bytes, "the host's RAM", err));
 }
 
 /* ---- placing ---- */
@@ -181,12 +187,74 @@ static bool place_units(const struct sizing *sizing, const struct device_map *ma
     return ok;
 }
 
+static int by_unit_and_part(const void *a, const void *b) {
+    const struct placement_slice *one = a, *other = b;
+    if (one->unit != other->unit)
+        return one->unit < other->unit ? -1 : 1;
+    return one->parts.begin < other->parts.begin ? -1 : one->parts.begin > other->parts.begin;
+}
+
+/* The slices of a unit cover it, each on a device of its own. */
+static bool check_slices(const struct sizing *sizing, const struct placement *placement, struct error *err) {
+    for (uint32_t i = 0, count; i < placement->slice_count; i += count) {
+        const struct placement_slice *slices;
+        const struct unit unit = unit_at(sizing->source->model, placement->slices[i].unit);
+        const uint32_t parts = unit_part_count(sizing->source->model, unit);
+        uint32_t next = 0;
+        char name[24];
+        unit_name(unit, name);
+        count = placement_slices_of(placement, placement->slices[i].unit, &slices);
+        for (uint32_t j = 0; j < count; j++) {
+            for (uint32_t k = 0; k < j; k++)
+                if (slices[k].device == slices[j].device)
+                    return error_set(err, ERROR_USAGE, "the plan has two slices of '%s' on '%s'; make them one", name,
+                                     sizing->input.devices[slices[j].device].name);
+            if (slices[j].parts.begin != next)
+                break;
+            next = slices[j].parts.end;
+        }
+        if (next != parts)
+            return error_set(err, ERROR_USAGE, "the slices of '%s' in the plan are not its parts 0 to %u, each once", name,
+                             parts);
+    }
+    return true;
+}
+
+/* The slices of an imported plan, whose units are placed already. */
+static bool place_slices(const struct sizing *sizing, const struct device_map *map, struct placement *placement,
+                         struct error *err) {
+    if (!map->slice_count)
+        return true;
+    placement->slices = calloc(map->slice_count, sizeof *placement->slices);
+    if (!placement->slices)
+        return error_set(err, ERROR_FAILED, "cannot place the model: out of memory");
+    for (size_t i = 0; i < map->slice_count; i++) {
+        const struct device_map_slice *from = &map->slices[i];
+        struct placement_slice *slice = &placement->slices[placement->slice_count++];
+        struct unit unit;
+        if (!unit_from_name(sizing->source->model, from->unit, &unit))
+            return error_set(err, ERROR_USAGE, "the plan has slices of '%s', which is no unit of the model", from->unit);
+        *slice = (struct placement_slice){ .unit = unit_index(sizing->source->model, unit),
+                                           .parts = { from->begin, from->end } };
+        if (!find_place(sizing, from->place, slice->unit, &slice->device, err))
+            return false;
+        if (slice->device < 0)
+            return error_set(err, ERROR_USAGE, "'%s' cannot be in slices", from->unit);
+        if (!sizing->input.devices[slice->device].units[slice->unit].allowed)
+            return error_set(err, ERROR_FAILED, "the plan puts a slice of '%s' on '%s', where it is forbidden or a buffer "
+                             "of it exceeds the largest; change --forbid or --max-buffer", from->unit,
+                             sizing->input.devices[slice->device].name);
+    }
+    qsort(placement->slices, placement->slice_count, sizeof *placement->slices, by_unit_and_part);
+    return check_slices(sizing, placement, err);
+}
+
 /* For comparison: what the search would have made. */
 static void add_fastest(const struct sizing *sizing, struct placement_result *result) {
     struct placement_result fastest = { 0 };
     const size_t bytes = sizing->input.unit_count * sizeof *result->best.device;
     if (placement_fastest(&sizing->input, &fastest, NULL) &&
-        memcmp(fastest.best.device, result->best.device, bytes) != 0) {
+        (result->best.slice_count || memcmp(fastest.best.device, result->best.device, bytes) != 0)) {
         result->alternatives[0] = fastest.best;
         result->alternative_count = 1;
         fastest.best = (struct placement){ 0 };
@@ -209,6 +277,7 @@ bool placement_fixed(const struct sizing *sizing, struct placement_result *resul
         ok = collect_memory(sizing, &memory, notes, err) &&
              accelerate_policy_map(sizing->source->model, request->policy, request->dtype, &memory, &made, err);
     ok = ok && place_units(sizing, sizing->source->map ? sizing->source->map : &made, &result->best, notes, err) &&
+         place_slices(sizing, sizing->source->map ? sizing->source->map : &made, &result->best, err) &&
          check_memory(sizing, &result->best, err);
     device_map_release(&made);
     if (!ok) {
@@ -221,6 +290,8 @@ bool placement_fixed(const struct sizing *sizing, struct placement_result *resul
     for (uint32_t unit = 0; unit < sizing->input.unit_count; unit++)
         if (result->best.device[unit] >= 0)
             result->best_with[result->best.device[unit]] = result->best.seconds;
+    for (uint32_t i = 0; i < result->best.slice_count; i++)
+        result->best_with[result->best.slices[i].device] = result->best.seconds;
     add_fastest(sizing, result);
     return true;
 }

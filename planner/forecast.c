@@ -1,13 +1,18 @@
 #include "planner/forecast.h"
 
+#include <math.h>
+
+static void add_share(struct forecast_share *sum, struct forecast_share share) {
+    sum->prefill_s += share.prefill_s;
+    sum->rerun_s += share.rerun_s;
+    sum->token_s += share.token_s;
+    sum->key_s += share.key_s;
+}
+
 static void add(struct forecast *forecast, int32_t device, struct forecast_share share) {
-    struct forecast_share *sums[] = { &forecast->all, device >= 0 ? &forecast->devices[device] : NULL };
-    for (int i = 0; i < 2 && sums[i]; i++) {
-        sums[i]->prefill_s += share.prefill_s;
-        sums[i]->rerun_s += share.rerun_s;
-        sums[i]->token_s += share.token_s;
-        sums[i]->key_s += share.key_s;
-    }
+    add_share(&forecast->all, share);
+    if (device >= 0)
+        add_share(&forecast->devices[device], share);
 }
 
 static const struct device_rates *rates_of(const struct forecast_request *request, int32_t device) {
@@ -28,6 +33,35 @@ static struct forecast_share hop_share(const struct forecast_request *request, i
     return share;
 }
 
+/* A unit in slices: the shares of its devices, and what passes until all are done. */
+static void add_slices(struct forecast *forecast, const struct forecast_request *request,
+                       const struct placement_slice *slices, uint32_t count) {
+    const struct model *model = request->model;
+    const struct unit unit = unit_at(model, slices[0].unit);
+    struct forecast_share pooled = { 0 }, slowest = { 0 };
+    for (uint32_t i = 0; i < count; i++) {
+        const struct device_rates *rates = request->rates[slices[i].device];
+        struct unit_cost cost = cost_parts_in(model, unit, slices[i].parts,
+                                              cost_best_layout(model, unit, rates, request->workload), rates,
+                                              request->workload);
+        struct forecast_share *own = &forecast->devices[slices[i].device], share = {
+            cost.prefill_s, cost.rerun_s, cost.token_s, cost.key_s };
+        add_share(own, share);
+        if (request->shares_memory[slices[i].device]) {
+            add_share(&pooled, share);
+            share = pooled;
+        }
+        slowest.prefill_s = fmax(slowest.prefill_s, share.prefill_s);
+        slowest.rerun_s = fmax(slowest.rerun_s, share.rerun_s);
+        if (forecast_middle_token(&share, model, request->workload) >
+            forecast_middle_token(&slowest, model, request->workload)) {
+            slowest.token_s = share.token_s;
+            slowest.key_s = share.key_s;
+        }
+    }
+    add_share(&forecast->all, slowest);
+}
+
 struct forecast forecast_make(const struct forecast_request *request) {
     const struct model *model = request->model;
     const struct workload *workload = request->workload;
@@ -35,10 +69,15 @@ struct forecast forecast_make(const struct forecast_request *request) {
     struct forecast forecast = { 0 };
     int32_t at = PLAN_HOST;
     for (uint32_t u = 0; u <= units; u++) {
-        int32_t to = u < units && request->device[u] >= 0 ? request->device[u] : PLAN_HOST;
+        const struct placement_slice *slices = NULL;
+        uint32_t count = u < units ? placement_slices_of(request->placement, u, &slices) : 0;
+        int32_t to = u < units && !count && request->placement->device[u] >= 0 ? request->placement->device[u]
+                                                                              : PLAN_HOST;
         if (to != at)
             add(&forecast, to >= 0 ? to : at, hop_share(request, at, to));
         at = to;
+        if (count)
+            add_slices(&forecast, request, slices, count);
         if (to < 0)
             continue;
         struct unit_cost cost = cost_unit(model, unit_at(model, u), request->rates[to], workload);

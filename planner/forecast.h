@@ -4,6 +4,7 @@
 
 #include "common/plan.h"
 #include "planner/cost.h"
+#include "planner/placement.h"
 
 /* What is asked of a placement. Devices are numbered as in `rates`; negative: the host. */
 struct forecast_request {
@@ -12,11 +13,13 @@ struct forecast_request {
     uint32_t context;                     /* tokens: where the last token may stand */
     uint32_t device_count;                /* at most PLAN_MAX_DEVICES */
     const struct device_rates *rates[PLAN_MAX_DEVICES];
-    const int32_t *device;                /* [unit_count(model)] */
+    bool shares_memory[PLAN_MAX_DEVICES]; /* host RAM: such devices run at the same time in name only */
+    const struct placement *placement;
 };
 
 /* One token takes token_s + keys * key_s, hops included in token_s. An arrival
- * counts for the device where it arrives. */
+ * counts for the device where it arrives. Of a unit in slices each device counts its own
+ * share, and all together what the slowest takes; those that share memory take turns. */
 struct forecast_share { double prefill_s, rerun_s, token_s, key_s; };
 
 struct forecast {

@@ -45,8 +45,11 @@ void placement_input_release(struct placement_input *input) {
 
 void placement_result_release(struct placement_result *result) {
     free(result->best.device);
-    for (uint32_t i = 0; i < PLACEMENT_ALTERNATIVES; i++)
+    free(result->best.slices);
+    for (uint32_t i = 0; i < PLACEMENT_ALTERNATIVES; i++) {
         free(result->alternatives[i].device);
+        free(result->alternatives[i].slices);
+    }
     *result = (struct placement_result){ 0 };
 }
 
@@ -69,12 +72,43 @@ uint64_t placement_pinned_bytes(const struct placement_input *input, uint32_t de
     return bytes;
 }
 
+uint32_t placement_slices_of(const struct placement *placement, uint32_t unit,
+                             const struct placement_slice **first) {
+    uint32_t i = 0, count = 0;
+    while (i < placement->slice_count && placement->slices[i].unit < unit)
+        i++;
+    *first = placement->slices ? placement->slices + i : NULL;
+    while (i + count < placement->slice_count && placement->slices[i + count].unit == unit)
+        count++;
+    return count;
+}
+
+struct part_range placement_parts(const struct placement *placement, uint32_t unit, int32_t device,
+                                  uint32_t part_count) {
+    const struct placement_slice *slices;
+    uint32_t count = placement_slices_of(placement, unit, &slices);
+    for (uint32_t i = 0; i < count; i++)
+        if (slices[i].device == device)
+            return slices[i].parts;
+    return (struct part_range){ 0, !count && placement->device[unit] == device ? part_count : 0 };
+}
+
 uint64_t placement_bytes(const struct placement_input *input, const struct placement *placement,
                          uint32_t device) {
     uint64_t bytes = 0;
     uint32_t kind_mask = 0;
     for (uint32_t u = 0; u < input->unit_count; u++) {
-        if (placement->device[u] == (int32_t)device) {
+        const struct placement_slice *slices;
+        uint32_t count = placement_slices_of(placement, u, &slices);
+        for (uint32_t i = 0; i < count; i++) {
+            /* The last one ends where the unit does. */
+            double share = (double)(slices[i].parts.end - slices[i].parts.begin) / slices[count - 1].parts.end;
+            if (slices[i].device != (int32_t)device)
+                continue;
+            bytes += (uint64_t)(share * (double)input->devices[device].units[u].bytes);
+            kind_mask |= 1u << input->kinds[u];
+        }
+        if (!count && placement->device[u] == (int32_t)device) {
             bytes += input->devices[device].units[u].bytes;
             kind_mask |= 1u << input->kinds[u];
         }
@@ -144,7 +178,7 @@ bool placement_fill(const struct placement_input *input, struct placement_result
         loads[current].bytes += input->devices[current].units[u].bytes;
         loads[current].kind_mask |= 1u << input->kinds[u];
     }
-    result->best = (struct placement){ device, placement_seconds(input, device) };
+    result->best = (struct placement){ .device = device, .seconds = placement_seconds(input, device) };
     for (uint32_t u = 0; u < input->unit_count; u++)
         if (device[u] >= 0)
             result->best_with[device[u]] = result->best.seconds;

@@ -9,7 +9,7 @@
 #ifndef PLANNER_PLACEMENT_H
 #define PLANNER_PLACEMENT_H
 
-#include "common/unit.h"
+#include "common/unit_slice.h"
 
 #define PLACEMENT_MAX_DEVICES 16
 #define PLACEMENT_HOST (-1)        /* rows gathered by the host, no device memory */
@@ -49,9 +49,19 @@ bool placement_input_init(struct placement_input *input, uint32_t unit_count, ui
                           struct error *err);
 void placement_input_release(struct placement_input *input);
 
+/* Some of a unit's parts on one device, which runs them while others run the others. */
+struct placement_slice {
+    uint32_t unit;
+    int32_t device;
+    struct part_range parts;
+};
+
 struct placement {
-    int32_t *device;               /* [unit_count]: index of a device, or PLACEMENT_HOST */
+    int32_t *device;               /* [unit_count]: index of a device, or PLACEMENT_HOST; of a unit in
+                                    * slices that of its first part */
     double seconds;                /* the whole workload */
+    struct placement_slice *slices;   /* [slice_count] of the units that are not whole, by unit and part */
+    uint32_t slice_count;
 };
 
 #define PLACEMENT_ALTERNATIVES 2
@@ -87,7 +97,14 @@ bool placement_balanced(const struct placement_input *input, struct placement_re
 
 void placement_result_release(struct placement_result *result);
 
-/* Bytes that the placement takes on a device, scratch included. */
+/* The slices of a unit: how many, and the first of them; 0 where it is whole. */
+uint32_t placement_slices_of(const struct placement *placement, uint32_t unit,
+                             const struct placement_slice **first);
+/* The parts of a unit, of `part_count`, that a device has. */
+struct part_range placement_parts(const struct placement *placement, uint32_t unit, int32_t device,
+                                  uint32_t part_count);
+
+/* Bytes that the placement takes on a device, scratch included; of slices their share. */
 uint64_t placement_bytes(const struct placement_input *input, const struct placement *placement,
                          uint32_t device);
 

@@ -330,7 +330,7 @@ static void put_first(const struct placement_input *input, struct wide_answer *w
         shown[count++] = result->best;
     for (uint32_t i = 0; i < result->alternative_count; i++)
         shown[count++] = result->alternatives[i];
-    result->best = (struct placement){ wide->device, wide->seconds };
+    result->best = (struct placement){ .device = wide->device, .seconds = wide->seconds };
     wide->device = NULL;
     result->alternative_count = 0;
     for (uint32_t i = 0; i < count; i++) {

@@ -143,7 +143,7 @@ static double pool_elsewhere(const struct wide *wide) {
 }
 
 static bool fits(const struct wide *wide, const int32_t *map) {
-    struct placement placement = { (int32_t *)map, 0 };
+    struct placement placement = { .device = (int32_t *)map };
     uint64_t pool = 0;
     for (uint32_t d = 0; d < wide->input->device_count; d++) {
         uint64_t bytes = placement_bytes(wide->input, &placement, d);

@@ -118,7 +118,7 @@ static bool is_same_placement(const struct plan *a, const struct plan *b) {
     bool same = a->shard_count == b->shard_count;
     for (uint32_t i = 0; same && i < a->shard_count; i++) {
         const struct shard *one = &a->shards[i], *other = &b->shards[i];
-        same = one->unit == other->unit && (one->device < 0) == (other->device < 0) &&
+        same = one->unit == other->unit && one->part_end == other->part_end && (one->device < 0) == (other->device < 0) &&
                (one->device < 0 || strcmp(a->devices[one->device].device.short_name,
                                           b->devices[other->device].device.short_name) == 0);
     }

@@ -113,11 +113,26 @@ static void compare_devices(struct differences *all, const struct plan *const pl
             compare_device(all, plans, plans[1]->devices[d].device.short_name);
 }
 
-static const char *place_of(const struct plan *plan, uint32_t unit) {
-    for (uint32_t i = 0; i < plan->shard_count; i++)
-        if (plan->shards[i].unit == unit)
-            return plan->shards[i].device < 0 ? "host" : plan->devices[plan->shards[i].device].device.short_name;
-    return "";
+static const char *place_of(const struct plan *plan, const struct shard *shard) {
+    return shard->device < 0 ? "host" : plan->devices[shard->device].device.short_name;
+}
+
+/* Whether a unit, or any of its parts, lies elsewhere in the other plan. */
+static bool is_moved(const struct plan *const plans[2], uint32_t unit) {
+    const struct shard *at[2], *ends[2];
+    for (int p = 0; p < 2; p++) {
+        at[p] = plans[p]->shards;
+        ends[p] = at[p] + plans[p]->shard_count;
+        while (at[p] < ends[p] && at[p]->unit < unit)
+            at[p]++;
+    }
+    for (;; at[0]++, at[1]++) {
+        bool more[2] = { at[0] < ends[0] && at[0]->unit == unit, at[1] < ends[1] && at[1]->unit == unit };
+        if (!more[0] || !more[1])
+            return more[0] != more[1];
+        if (at[0]->part_end != at[1]->part_end || strcmp(place_of(plans[0], at[0]), place_of(plans[1], at[1])) != 0)
+            return true;
+    }
 }
 
 /* Units that lie elsewhere, and their weights. */
@@ -127,7 +142,7 @@ static uint32_t count_moved(const struct plan *const plans[2], uint64_t *bytes) 
     if (plans[0]->unit_count != plans[1]->unit_count)
         return 0;
     for (uint32_t u = 0; u < plans[0]->unit_count; u++) {
-        if (strcmp(place_of(plans[0], u), place_of(plans[1], u)) == 0)
+        if (!is_moved(plans, u))
             continue;
         moved++;
         for (uint32_t i = 0; i < plans[1]->shard_count; i++)

@@ -85,23 +85,39 @@ bool plan_context_predict(struct plan_context *context, const struct calibration
         .crosses_rope_switch = workload_crosses_switch(context->model, plan->request.prompt_tokens,
                                                        plan->request.new_tokens, plan->request.rope) };
     struct device_rates rates[PLAN_MAX_DEVICES];
-    int32_t *device = calloc(plan->unit_count, sizeof *device), position[PLAN_MAX_DEVICES];
-    if (!device)
+    int32_t position[PLAN_MAX_DEVICES];
+    struct placement placement = { .device = calloc(plan->unit_count, sizeof *placement.device),
+                                   .slices = calloc(plan->shard_count + 1, sizeof *placement.slices) };
+    if (!placement.device || !placement.slices) {
+        free(placement.device);
+        free(placement.slices);
         return error_set(err, ERROR_FAILED, "cannot predict plan %lld: out of memory", (long long)plan->id);
-    struct forecast_request request = { .model = context->model, .workload = &workload, .device = device,
+    }
+    struct forecast_request request = { .model = context->model, .workload = &workload, .placement = &placement,
                                         .context = plan->request.context, .device_count = plan->device_count };
     plan_context_rates(context, rates);
     for (uint32_t d = 0; d < plan->device_count; d++) {
         if (fit)
             rates[d].fit = fit[d];
         request.rates[d] = &rates[d];
+        request.shares_memory[d] = plan->devices[d].device.is_cpu_pool;
         position[d] = (int32_t)d;
     }
-    for (uint32_t i = 0; i < plan->shard_count; i++)
-        device[plan->shards[i].unit] = plan->shards[i].device;
+    for (uint32_t i = plan->shard_count; i-- > 0;) {
+        const struct shard *shard = &plan->shards[i];
+        placement.device[shard->unit] = shard->device;
+    }
+    for (uint32_t i = 0; i < plan->shard_count; i++) {
+        const struct shard *shard = &plan->shards[i];
+        bool is_whole = shard->part_begin == 0 && (i + 1 == plan->shard_count || shard[1].unit != shard->unit);
+        if (!is_whole)
+            placement.slices[placement.slice_count++] = (struct placement_slice){
+                shard->unit, shard->device, { shard->part_begin, shard->part_end } };
+    }
     struct forecast forecast = forecast_make(&request);
     forecast_write(&forecast, &request, position, plan);
-    free(device);
+    free(placement.device);
+    free(placement.slices);
     return true;
 }
 

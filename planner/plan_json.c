@@ -59,11 +59,11 @@ static json_t *unit_names(const struct plan *plan, int32_t device, uint64_t *wei
     json_t *units = json_array();
     *weight_bytes = 0;
     for (uint32_t i = 0; i < plan->shard_count; i++) {
-        char name[24];
+        char name[48];
         if (plan->shards[i].device != device)
             continue;
         *weight_bytes += plan->shards[i].weight_bytes;
-        plan_unit_name(plan->unit_count, plan->shards[i].unit, name);
+        plan_shard_name(plan, i, name);
         json_array_append_new(units, json_string(name));
     }
     return units;
@@ -100,6 +100,7 @@ static json_t *request_entry(const struct plan_request *request) {
     set_text(entry, "weights", request->weights);
     set_text(entry, "policy", request->policy);
     set_text(entry, "rope", request->rope);
+    set_text(entry, "slices", request->slices);
     return entry;
 }
 

@@ -1,5 +1,6 @@
 #include "planner/plan_make.h"
 
+#include "common/unit_weights.h"
 #include "common/weight_choice.h"
 #include "planner/fixed_placement.h"
 #include "planner/forecast.h"
@@ -10,13 +11,15 @@
 
 /* ---- predictions ---- */
 
-static struct forecast_request forecast_question(const struct sizing *sizing, const int32_t *device) {
+static struct forecast_request forecast_question(const struct sizing *sizing, const struct placement *placement) {
     struct forecast_request question = {
         .model = sizing->source->model, .workload = &sizing->workload, .context = sizing->request->context,
-        .device_count = sizing->choice.count, .device = device,
+        .device_count = sizing->choice.count, .placement = placement,
     };
-    for (uint32_t d = 0; d < sizing->choice.count; d++)
+    for (uint32_t d = 0; d < sizing->choice.count; d++) {
         question.rates[d] = sizing_rates(sizing, (int32_t)d);
+        question.shares_memory[d] = sizing->input.devices[d].in_pool;
+    }
     return question;
 }
 
@@ -26,7 +29,7 @@ static double per_second(double count, double seconds) {
 
 static void describe_alternative(const struct sizing *sizing, const struct placement *placement,
                                  struct plan_alternative *alternative) {
-    struct forecast_request question = forecast_question(sizing, placement->device);
+    struct forecast_request question = forecast_question(sizing, placement);
     struct forecast forecast = forecast_make(&question);
     size_t used = 0;
     int32_t last = PLACEMENT_HOST;
@@ -51,41 +54,41 @@ static void describe_alternative(const struct sizing *sizing, const struct place
 
 /* Positions of the chosen devices in the plan: those with units in the order of
  * their first unit, then the others. */
-static void order_devices(const struct sizing *sizing, const int32_t *device, int32_t place[PLACEMENT_MAX_DEVICES],
-                          uint32_t *used) {
+static void order_devices(const struct sizing *sizing, const struct placement *placement,
+                          int32_t place[PLACEMENT_MAX_DEVICES]) {
     uint32_t next = 0;
     for (uint32_t d = 0; d < PLACEMENT_MAX_DEVICES; d++)
         place[d] = -1;
-    for (uint32_t u = 0; u < sizing->input.unit_count; u++)
-        if (device[u] >= 0 && place[device[u]] < 0)
-            place[device[u]] = (int32_t)next++;
-    *used = next;
+    for (uint32_t u = 0; u < sizing->input.unit_count; u++) {
+        const struct placement_slice *slices;
+        uint32_t count = placement_slices_of(placement, u, &slices);
+        for (uint32_t i = 0; i < (count ? count : 1); i++) {
+            int32_t device = count ? slices[i].device : placement->device[u];
+            if (device >= 0 && place[device] < 0)
+                place[device] = (int32_t)next++;
+        }
+    }
     for (uint32_t d = 0; d < sizing->choice.count; d++)
         if (place[d] < 0)
             place[d] = (int32_t)next++;
 }
 
 /* The bytes of a device as phirun will allocate them: stored weights, KV, scratch and
- * staging as they are; what rounding and widening (norms become float32) add is slack. */
-static bool account(const struct sizing *sizing, const int32_t *placed, uint32_t chosen,
+ * staging as they are; what rounding, widening (norms become float32) and norms that
+ * several slices of a unit have add is slack. */
+static bool account(const struct sizing *sizing, const struct placement *placement, uint32_t chosen,
                     struct plan_device *entry, struct error *err) {
     const struct model *model = sizing->source->model;
     const uint32_t units = sizing->input.unit_count;
-    struct buffer_options options = sizing_buffer_options(sizing, chosen, 0);
     struct buffer_list list = { 0 };
-    bool *held = calloc(units, sizeof *held);
-    bool ok = held || error_set(err, ERROR_FAILED, "cannot make the plan: out of memory");
-    bool any = false;
-    for (uint32_t u = 0; ok && u < units; u++) {
-        held[u] = placed[u] == (int32_t)chosen;
-        if (!held[u])
-            continue;
-        any = true;
-        entry->weight_bytes += sizing_stored_bytes(model, u, false);
-        options.layout = sizing_layout(sizing, chosen, u);
-        ok = unit_buffers(model, unit_at(model, u), &options, &list, err);
-    }
-    ok = ok && (!any || device_buffers(model, held, &options, &list, err));
+    struct part_range *parts = calloc(units, sizeof *parts);
+    if (!parts)
+        return error_set(err, ERROR_FAILED, "cannot make the plan: out of memory");
+    sizing_parts(sizing, placement, chosen, parts);
+    for (uint32_t u = 0; u < units; u++)
+        if (parts[u].begin < parts[u].end)
+            entry->weight_bytes += unit_part_stored_bytes(model, unit_at(model, u), parts[u]);
+    bool ok = sizing_list(sizing, parts, chosen, &list, err);
     if (ok) {
         uint64_t allocated = list.total_bytes[BUFFER_WEIGHTS];
         entry->kv_bytes = list.total_bytes[BUFFER_KV];
@@ -94,31 +97,46 @@ static bool account(const struct sizing *sizing, const int32_t *placed, uint32_t
         entry->slack_bytes = allocated > entry->weight_bytes ? allocated - entry->weight_bytes : 0;
     }
     buffer_list_release(&list);
-    free(held);
+    free(parts);
     return ok;
 }
 
-static bool add_shards(const struct sizing *sizing, const int32_t *placed, const int32_t *place,
+/* Some parts of a unit on a chosen device, or embed on the host. */
+static bool add_shard(const struct sizing *sizing, const struct placement_slice *slice, const int32_t *place,
+                      struct plan *plan, struct error *err) {
+    const struct model *model = sizing->source->model;
+    const struct unit unit = unit_at(model, slice->unit);
+    const bool on_host = slice->device == PLACEMENT_HOST;
+    struct shard shard = { .unit = slice->unit, .device = on_host ? PLAN_HOST : place[slice->device],
+                           .part_begin = slice->parts.begin, .part_end = slice->parts.end, .residency = RESIDENT,
+                           .weight_bytes = on_host ? sizing_stored_bytes(model, slice->unit, true)
+                                                   : unit_part_stored_bytes(model, unit, slice->parts) };
+    enum weight_layout layout = on_host ? LAYOUT_ROWS : sizing_layout(sizing, (uint32_t)slice->device, slice->unit);
+    shard_format_write(model, unit, layout, shard.format);
+    bool ok = true;
+    if (!on_host) {
+        struct buffer_options options = sizing_buffer_options(sizing, (uint32_t)slice->device, slice->unit);
+        struct buffer_list list = { 0 };
+        ok = unit_part_buffers(model, unit, slice->parts, &options, &list, err);
+        shard.kv_bytes = list.total_bytes[BUFFER_KV];
+        buffer_list_release(&list);
+    }
+    return ok && plan_add_shard(plan, &shard, err);
+}
+
+static bool add_shards(const struct sizing *sizing, const struct placement *placement, const int32_t *place,
                        struct plan *plan, struct error *err) {
     const struct model *model = sizing->source->model;
     for (uint32_t u = 0; u < sizing->input.unit_count; u++) {
-        const bool on_host = placed[u] == PLACEMENT_HOST;
-        struct shard shard = { .unit = u, .device = on_host ? PLAN_HOST : place[placed[u]],
-                               .part_end = unit_part_count(model, unit_at(model, u)), .residency = RESIDENT,
-                               .weight_bytes = sizing_stored_bytes(model, u, on_host) };
-        enum weight_layout layout = on_host ? LAYOUT_ROWS : sizing_layout(sizing, (uint32_t)placed[u], u);
-        shard_format_write(model, unit_at(model, u), layout, shard.format);
-        if (!on_host) {
-            struct buffer_options options = sizing_buffer_options(sizing, (uint32_t)placed[u], u);
-            struct buffer_list list = { 0 };
-            bool ok = unit_buffers(model, unit_at(model, u), &options, &list, err);
-            shard.kv_bytes = list.total_bytes[BUFFER_KV];
-            buffer_list_release(&list);
-            if (!ok)
-                return false;
+        const struct placement_slice *slices, whole = { u, placement->device[u], unit_all_parts(model, unit_at(model, u)) };
+        uint32_t count = placement_slices_of(placement, u, &slices);
+        if (!count) {
+            slices = &whole;
+            count = 1;
         }
-        if (!plan_add_shard(plan, &shard, err))
-            return false;
+        for (uint32_t i = 0; i < count; i++)
+            if (!add_shard(sizing, &slices[i], place, plan, err))
+                return false;
     }
     return true;
 }
@@ -132,7 +150,7 @@ static bool add_devices(const struct sizing *sizing, const struct placement_resu
         entry->device = *sizing_device(sizing, d);
         entry->budget_bytes = sizing->choice.chosen[d].budget_bytes;
         entry->max_buffer_bytes = sizing->choice.chosen[d].max_buffer_bytes;
-        if (!account(sizing, result->best.device, d, entry, err))
+        if (!account(sizing, &result->best, d, entry, err))
             return false;
         bool empty = !placement_bytes(&sizing->input, &result->best, d);
         if (empty)
@@ -154,10 +172,9 @@ static bool add_devices(const struct sizing *sizing, const struct placement_resu
 static struct plan *write_plan(const struct sizing *sizing, const struct placement_result *result,
                                struct error *err) {
     const struct model *model = sizing->source->model;
-    struct forecast_request question = forecast_question(sizing, result->best.device);
+    struct forecast_request question = forecast_question(sizing, &result->best);
     struct forecast forecast = forecast_make(&question);
     int32_t place[PLACEMENT_MAX_DEVICES];
-    uint32_t used;
     struct plan *plan = plan_new();
     if (!plan) {
         error_set(err, ERROR_FAILED, "cannot make the plan: out of memory");
@@ -171,9 +188,9 @@ static struct plan *write_plan(const struct sizing *sizing, const struct placeme
     plan->numeric = sizing->numeric;
     plan->request = *sizing->request;
     plan_record_environment(plan);
-    order_devices(sizing, result->best.device, place, &used);
+    order_devices(sizing, &result->best, place);
     if (!add_devices(sizing, result, place, plan, err) ||
-        !add_shards(sizing, result->best.device, place, plan, err) || !plan_validate(plan, err))
+        !add_shards(sizing, &result->best, place, plan, err) || !plan_validate(plan, err))
         goto failed;
     forecast_write(&forecast, &question, place, plan);
     if (!placement_is_fixed(sizing))

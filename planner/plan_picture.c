@@ -8,31 +8,56 @@
 
 /* ---- hops ---- */
 
-static int32_t device_of(const struct plan *plan, uint32_t unit) {
-    for (uint32_t i = 0; i < plan->shard_count; i++)
-        if (plan->shards[i].unit == unit)
-            return plan->shards[i].device;
-    return PLAN_HOST;
+/* How many devices share a unit, and the first shard of it; 0 shards: none. */
+static uint32_t shards_of(const struct plan *plan, uint32_t unit, const struct shard **first) {
+    uint32_t count = 0;
+    *first = NULL;
+    for (uint32_t i = 0; i < plan->shard_count; i++) {
+        if (plan->shards[i].unit != unit)
+            continue;
+        if (!count++)
+            *first = &plan->shards[i];
+    }
+    return count;
+}
+
+struct hop_list {
+    struct plan_hop *hops;
+    uint32_t count;
+    double (*cost)(void *context, int32_t from, int32_t to);
+    void *context;
+};
+
+static void add_hops(struct hop_list *list, int32_t from, int32_t to, uint32_t times) {
+    uint32_t i = 0;
+    if (from == to)
+        return;
+    while (i < list->count && (list->hops[i].from != from || list->hops[i].to != to))
+        i++;
+    if (i == list->count)
+        list->hops[list->count++] = (struct plan_hop){ .from = from, .to = to };
+    list->hops[i].count += times;
+    list->hops[i].seconds += list->cost ? times * list->cost(list->context, from, to) : 0;
 }
 
 uint32_t plan_hops(const struct plan *plan, double (*cost)(void *context, int32_t from, int32_t to),
                    void *context, struct plan_hop hops[PLAN_MAX_HOPS]) {
-    uint32_t count = 0;
+    struct hop_list list = { .hops = hops, .cost = cost, .context = context };
     int32_t at = PLAN_HOST;
     for (uint32_t u = 0; u <= plan->unit_count; u++) {
-        int32_t to = u < plan->unit_count ? device_of(plan, u) : PLAN_HOST;
-        if (to == at)
-            continue;
-        uint32_t i = 0;
-        while (i < count && (hops[i].from != at || hops[i].to != to))
-            i++;
-        if (i == count)
-            hops[count++] = (struct plan_hop){ .from = at, .to = to };
-        hops[i].count++;
-        hops[i].seconds += cost ? cost(context, at, to) : 0;
+        const struct shard *shards = NULL;
+        uint32_t count = u < plan->unit_count ? shards_of(plan, u, &shards) : 0;
+        int32_t to = count == 1 ? shards->device : PLAN_HOST;
+        add_hops(&list, at, to, 1);
         at = to;
+        /* What slices exchange lies on the host: each device takes and leaves values twice. */
+        for (uint32_t i = 0; count > 1 && i < count; i++) {
+            uint32_t times = u + 1 < plan->unit_count ? 2 : 1;
+            add_hops(&list, PLAN_HOST, shards[i].device, times);
+            add_hops(&list, shards[i].device, PLAN_HOST, times);
+        }
     }
-    return count;
+    return list.count;
 }
 
 static void hop_text(const struct plan_hop *hop, char text[64]) {

@@ -68,42 +68,77 @@ static const char *seconds_text(double seconds, char text[24]) {
 
 /* ---- what a device holds ---- */
 
-static bool holds(const struct plan *plan, int32_t device, uint32_t unit) {
-    for (uint32_t i = 0; i < plan->shard_count; i++)
-        if (plan->shards[i].device == device && plan->shards[i].unit == unit)
-            return true;
-    return false;
+/* The share of a unit's parts that a device has: 1 for all, 0 for none. */
+static double share_of(const struct plan *plan, int32_t device, uint32_t unit) {
+    uint32_t parts = 0, held = 0;
+    for (uint32_t i = 0; i < plan->shard_count; i++) {
+        const struct shard *shard = &plan->shards[i];
+        if (shard->unit != unit)
+            continue;
+        parts += shard->part_end - shard->part_begin;
+        held += shard->device == device ? shard->part_end - shard->part_begin : 0;
+    }
+    return parts ? (double)held / parts : 0;
 }
 
-static void add_run(struct text *text, const char *name, uint32_t first, uint32_t last) {
+static bool holds(const struct plan *plan, int32_t device, uint32_t unit) {
+    return share_of(plan, device, unit) > 0;
+}
+
+/* Blocks in a row of which a device has the same halves, in slices or whole. */
+struct run {
+    bool has[2], is_sliced;        /* attn, ffn */
+    uint32_t first;
+    double shares;                 /* sum over the slices */
+    uint32_t slices;
+};
+
+static void add_share(struct text *text, double share) {
+    if (share < 1)
+        text_append_format(text, " (%.0f %%)", share < 0.01 ? 1 : 100 * share);
+}
+
+static void add_run(struct text *text, const struct run *run, uint32_t last) {
+    const char *name = run->has[0] && run->has[1] ? "block" : run->has[0] ? "attn" : "ffn";
     if (text->length)
         text_append(text, ", ");
-    bool plural = first != last;
-    text_append_format(text, "%s%s %u", name, plural && strcmp(name, "block") == 0 ? "s" : "", first);
+    bool plural = run->first != last;
+    text_append_format(text, "%s%s %u", name, plural && strcmp(name, "block") == 0 ? "s" : "", run->first);
     if (plural)
         text_append_format(text, "-%u", last);
+    if (run->slices)
+        add_share(text, run->shares / run->slices);
 }
 
 void plan_report_units(const struct plan *plan, int32_t device, struct text *text) {
-    static const char *const names[] = { "", "attn", "ffn", "block" };
     const uint32_t blocks = (plan->unit_count - 2) / 2;
     if (holds(plan, device, 0))
         text_append(text, "embed");
-    unsigned running = 0;          /* bit 0: attn, bit 1: ffn of every block since `first` */
-    uint32_t first = 0;
+    struct run running = { .first = 0 };
     for (uint32_t block = 0; block <= blocks; block++) {
-        unsigned halves = 0;
-        if (block < blocks)
-            halves = (unsigned)holds(plan, device, 1 + 2 * block) | (unsigned)holds(plan, device, 2 + 2 * block) << 1;
-        if (halves == running)
+        struct run next = { .first = block };
+        for (uint32_t half = 0; half < 2 && block < blocks; half++) {
+            double share = share_of(plan, device, 1 + 2 * block + half);
+            next.has[half] = share > 0;
+            if (share > 0 && share < 1) {
+                next.is_sliced = true;
+                next.shares += share;
+                next.slices++;
+            }
+        }
+        if (next.has[0] == running.has[0] && next.has[1] == running.has[1] && next.is_sliced == running.is_sliced) {
+            running.shares += next.shares;
+            running.slices += next.slices;
             continue;
-        if (running)
-            add_run(text, names[running], first, block - 1);
-        running = halves;
-        first = block;
+        }
+        if (running.has[0] || running.has[1])
+            add_run(text, &running, block - 1);
+        running = next;
     }
-    if (holds(plan, device, plan->unit_count - 1))
+    if (holds(plan, device, plan->unit_count - 1)) {
         text_append(text, text->length ? ", head" : "head");
+        add_share(text, share_of(plan, device, plan->unit_count - 1));
+    }
 }
 
 static uint64_t host_bytes(const struct plan *plan) {

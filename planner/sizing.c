@@ -1,5 +1,6 @@
 #include "planner/sizing.h"
 
+#include "common/unit_weights.h"
 #include "planner/accelerate_map.h"
 
 #include <stdio.h>
@@ -82,19 +83,40 @@ struct buffer_options sizing_buffer_options(const struct sizing *sizing, uint32_
 }
 
 uint64_t sizing_stored_bytes(const struct model *model, uint32_t unit, bool on_host) {
-    static const enum buffer_role roles[] = {
-        BUFFER_NORM, BUFFER_QKV, BUFFER_QKV_BIAS, BUFFER_QK_NORM, BUFFER_O, BUFFER_GATE_UP, BUFFER_DOWN,
-        BUFFER_TABLE, BUFFER_HEAD,
-    };
-    uint64_t bytes = 0;
-    if (on_host && unit == 0 && model->tied_head && !model->head.is_converted)
-        return 0;
-    for (unsigned r = 0; r < sizeof roles / sizeof *roles; r++) {
-        const struct weight_ref *refs[3];
-        uint32_t count = unit_matrix_refs(model, unit_at(model, unit), roles[r], refs);
-        for (uint32_t i = 0; i < count; i++)
-            bytes += model_ref_bytes(model, refs[i]);
+    struct unit place = unit_at(model, unit);
+    return on_host && unit == 0 && model->tied_head
+               ? 0 : unit_part_stored_bytes(model, place, unit_all_parts(model, place));
+}
+
+void sizing_parts(const struct sizing *sizing, const struct placement *placement, uint32_t chosen,
+                  struct part_range *parts) {
+    const struct model *model = sizing->source->model;
+    for (uint32_t u = 0; u < sizing->input.unit_count; u++)
+        parts[u] = placement_parts(placement, u, (int32_t)chosen, unit_part_count(model, unit_at(model, u)));
+}
+
+bool sizing_list(const struct sizing *sizing, const struct part_range *parts, uint32_t chosen,
+                 struct buffer_list *list, struct error *err) {
+    const struct model *model = sizing->source->model;
+    struct buffer_options options = sizing_buffer_options(sizing, chosen, 0);
+    for (uint32_t u = 0; u < sizing->input.unit_count; u++) {
+        options.layout = sizing_layout(sizing, chosen, u);
+        if (parts[u].begin < parts[u].end &&
+            !unit_part_buffers(model, unit_at(model, u), parts[u], &options, list, err))
+            return false;
     }
+    return device_part_buffers(model, parts, &options, list, err);
+}
+
+uint64_t sizing_bytes(const struct sizing *sizing, const struct part_range *parts, uint32_t chosen) {
+    struct buffer_list list = { 0 };
+    uint64_t bytes = UINT64_MAX;
+    if (sizing_list(sizing, parts, chosen, &list, NULL)) {
+        bytes = 0;
+        for (int kind = 0; kind < 4; kind++)
+            bytes += list.total_bytes[kind];
+    }
+    buffer_list_release(&list);
     return bytes;
 }
 

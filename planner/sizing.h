@@ -43,6 +43,15 @@ bool request_complete(struct plan_request *request, const struct model *model, s
 struct buffer_options sizing_buffer_options(const struct sizing *sizing, uint32_t chosen, uint32_t unit);
 enum weight_layout sizing_layout(const struct sizing *sizing, uint32_t chosen, uint32_t unit);
 
+/* What a placement puts on a chosen device: parts [unit_count]. */
+void sizing_parts(const struct sizing *sizing, const struct placement *placement, uint32_t chosen,
+                  struct part_range *parts);
+/* Append every buffer of those parts there, scratch and staging too, as phirun makes them. */
+bool sizing_list(const struct sizing *sizing, const struct part_range *parts, uint32_t chosen,
+                 struct buffer_list *list, struct error *err);
+/* Bytes of them; UINT64_MAX where they cannot be made. */
+uint64_t sizing_bytes(const struct sizing *sizing, const struct part_range *parts, uint32_t chosen);
+
 /* Stored bytes of a unit's weights. A tied embedding that the host gathers from the
  * file has none of its own: they are the head's. */
 uint64_t sizing_stored_bytes(const struct model *model, uint32_t unit, bool on_host);

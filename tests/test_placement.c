@@ -122,7 +122,7 @@ static void each_policy_splits_as_the_table_says(void **state) {
 /* The least time over all assignments with one contiguous run a device. */
 static double brute_force(const struct placement_input *input, int32_t *device, uint32_t unit, uint32_t used) {
     if (unit == input->unit_count) {
-        struct placement placement = { device, 0 };
+        struct placement placement = { .device = device };
         uint64_t pool = 0;
         for (uint32_t d = 0; d < input->device_count; d++) {
             uint64_t bytes = placement_bytes(input, &placement, d);

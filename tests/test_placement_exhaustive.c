@@ -52,7 +52,7 @@ static void build(struct placement_input *input) {
 }
 
 static bool fits(const struct placement_input *input, int32_t *device) {
-    struct placement placement = { device, 0 };
+    struct placement placement = { .device = device };
     uint64_t pool = 0;
     for (uint32_t d = 0; d < DEVICES; d++) {
         uint64_t bytes = placement_bytes(input, &placement, d);
