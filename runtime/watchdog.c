@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 /* At least a minute, and 20 times what the plan predicts for the slowest thing waited
- * for: a micro-batch of the prompt or one token. Loading may compile kernels. */
+ * for: a micro-batch of the prompt or one token. Loading may compile kernels, and some
+ * drivers compile at the first launch. */
+enum { FIRST_PASSES = 8 };
+
 static double patience(const struct engine *engine) {
     const struct plan *plan = engine->plan;
     double slowest = 3;
@@ -19,6 +22,8 @@ static double patience(const struct engine *engine) {
         slowest = engine->micro_batch / plan->predicted_prefill_tokens_per_s;
     if (plan->predicted_decode_tokens_per_s_end > 0 && 1 / plan->predicted_decode_tokens_per_s_end > slowest)
         slowest = 1 / plan->predicted_decode_tokens_per_s_end;
+    if (engine->pass_number <= FIRST_PASSES && slowest < 30)
+        slowest = 30;
     return 20 * slowest < 86400 ? 20 * slowest : 86400;
 }
 
