@@ -22,6 +22,7 @@ struct search {
     struct sampler *sampler;
     struct constraint *constraint;   /* NULL: no grammar */
     bool drops_space;
+    double grammar_s;
     uint32_t *states;            /* [width] of the beams, in the grammar */
     uint32_t vocab, width, most;
     double started;
@@ -90,6 +91,7 @@ static void log_softmax(float *row, uint32_t count) {
 /* Let only those tokens come that the grammar allows. */
 static bool restrict_beam(struct search *search, uint32_t beam, uint32_t length, struct error *err) {
     const struct generation_settings *settings = search->settings;
+    double started = seconds_now();
     if (!search->constraint)
         return true;
     if (!constraint_trim(search->constraint, search->states, search->running, err))
@@ -98,6 +100,7 @@ static bool restrict_beam(struct search *search, uint32_t beam, uint32_t length,
                                                  search->drops_space && length == 1, settings->eos_ids,
                                                  settings->eos_count, err);
     sampler_allow(search->sampler, allowed);
+    search->grammar_s += seconds_now() - started;
     return allowed;
 }
 
@@ -342,6 +345,7 @@ bool beam_search(const struct generate_request *request, struct sampler *sampler
             if (search.beams[i])
                 ok = keep_ended(&search, i, search.tokens[i], search.scores[i], FINISH_INTERRUPTED, err);
     }
+    result->grammar_s = search.grammar_s;
     uint32_t wanted = request->settings->num_return_sequences;
     for (uint32_t i = 0; search.ended && i < search.ended_count; i++)
         if (ok && i < wanted) {

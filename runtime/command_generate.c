@@ -128,6 +128,10 @@ static void print_timings(const struct loaded_model *loaded, const struct run_re
             decode_rate(result), run->finish_reason);
     if (result->reused)
         fprintf(stderr, "prompt cache: %u more tokens of the prompt were there\n", result->reused);
+    if (result->grammar_s > 0 && result->decode_s > 0)
+        fprintf(stderr, "grammar: %.2f ms a token, %.1f %% of decoding\n",
+                1e3 * result->grammar_s / (result->token_count ? result->token_count : 1),
+                100 * result->grammar_s / result->decode_s);
     if (result->guessed)
         fprintf(stderr, "speculation: %u of %u guesses were right\n", result->accepted, result->guessed);
     loaded_model_report(loaded);

@@ -10,12 +10,26 @@
 #define TRIM_FROM (MEMORY_LIMIT / 4)
 #define WORK_LIMIT ((uint64_t)50 << 20)    /* of one mask: a second or two */
 
+#define MOST_CLASSES 63u             /* that have a bit; the others share the last one */
+#define OTHER_CLASSES ((uint64_t)1 << MOST_CLASSES)
+
+/* What can be said of a state without a walk: any `length` bytes of these classes lead on. */
+struct stretch {
+    uint32_t state;                  /* AUTOMATON_DEAD: the place is empty */
+    uint32_t next;                   /* after one such byte */
+    uint32_t length;
+    uint64_t classes;
+};
+enum { STRETCHES = 2048, LONGEST_STRETCH = 24 };
+
 struct constraint {
     const struct token_trie *trie;   /* borrowed */
     struct grammar *grammar;
     struct automaton *automaton;
     uint32_t words;                  /* of a mask */
     uint32_t *allowed;               /* [words] of the last call */
+    struct stretch stretches[STRETCHES];   /* those found last, by state */
+    uint64_t *below;                 /* [node_count] the classes of all bytes below a node, one bit each */
 };
 
 static void constraint_free(struct constraint *constraint) {
@@ -24,6 +38,7 @@ static void constraint_free(struct constraint *constraint) {
     automaton_free(constraint->automaton);
     grammar_free(constraint->grammar);
     free(constraint->allowed);
+    free(constraint->below);
     free(constraint);
 }
 
@@ -32,6 +47,27 @@ void constraint_store_release(struct constraint_store *store) {
     token_trie_free(store->trie);
     free(store->text);
     *store = (struct constraint_store){ 0 };
+}
+
+static uint64_t class_bit(const struct automaton *automaton, uint8_t byte) {
+    unsigned class_index = automaton->class_of[byte];
+    return class_index < MOST_CLASSES ? (uint64_t)1 << class_index : OTHER_CLASSES;
+}
+
+/* A node's children lie between it and its skip; going backwards they are done before it. */
+static bool find_classes_below(struct constraint *constraint, struct error *err) {
+    const struct token_trie *trie = constraint->trie;
+    uint64_t *below = constraint->below = calloc((size_t)trie->node_count + 1, sizeof *below);
+    if (!below)
+        return error_set(err, ERROR_FAILED, "cannot follow the grammar: out of memory");
+    uint64_t sums[TRIE_MOST_DEPTH + 2] = { 0 };   /* of the nodes of a depth that were met since their parent */
+    for (uint32_t i = trie->node_count; i-- > 0;) {
+        const struct trie_node *node = &trie->nodes[i];
+        below[i] = sums[node->depth + 1];
+        sums[node->depth + 1] = 0;
+        sums[node->depth] |= below[i] | class_bit(constraint->automaton, node->byte);
+    }
+    return true;
 }
 
 struct constraint *constraint_open(struct constraint_store *store, const char *text, const struct tokenizer *tokenizer,
@@ -57,7 +93,7 @@ struct constraint *constraint_open(struct constraint_store *store, const char *t
         constraint->grammar = grammar_parse(text, strlen(text), "the grammar", err);
         if (constraint->grammar && constraint->allowed)
             constraint->automaton = automaton_new(constraint->grammar, MEMORY_LIMIT, err);
-        if (constraint->automaton)
+        if (constraint->automaton && find_classes_below(constraint, err))
             return store->constraint = constraint;
     }
     if (!constraint || !constraint->allowed)
@@ -68,6 +104,36 @@ struct constraint *constraint_open(struct constraint_store *store, const char *t
 
 uint32_t constraint_start(const struct constraint *constraint) {
     return constraint->automaton->start;
+}
+
+/* Strings, names and the like read most of the vocabulary the same way, byte after byte: the
+ * bytes that lead on as an 'e' does. */
+static struct stretch make_stretch(struct automaton *automaton, uint32_t state) {
+    struct stretch stretch = { .state = state, .next = automaton_step(automaton, state, 'e') };
+    if (stretch.next == AUTOMATON_DEAD || stretch.next == AUTOMATON_FAILED)
+        return stretch;
+    for (unsigned i = 0; i < automaton->class_count && i < MOST_CLASSES; i++)
+        if (automaton_step_class(automaton, state, i) == stretch.next)
+            stretch.classes |= (uint64_t)1 << i;
+    return stretch;
+}
+
+static const struct stretch *find_stretch(struct automaton *automaton, struct stretch *stretches, uint32_t state) {
+    struct stretch *found = &stretches[state % STRETCHES];
+    if (found->state == state)
+        return found;
+    struct stretch stretch = make_stretch(automaton, state), at = stretch;
+    while (stretch.classes && stretch.length < LONGEST_STRETCH && (at.classes & stretch.classes) == stretch.classes) {
+        stretch.length++;
+        if (at.next == at.state)
+            stretch.length = TRIE_MOST_DEPTH;
+        else if (stretches[at.next % STRETCHES].state == at.next)
+            at = stretches[at.next % STRETCHES];
+        else
+            at = make_stretch(automaton, at.next);
+    }
+    *found = stretch;
+    return found;
 }
 
 /* The bits of the tokens whose bytes all lead on from `state`. */
@@ -85,12 +151,20 @@ static bool fill_mask(struct constraint *constraint, uint32_t state, uint32_t *m
         }
         if (next == AUTOMATON_FAILED)
             return false;
-        for (uint32_t j = 0; j < node->count; j++) {
-            uint32_t id = (uint32_t)trie->ids[node->first + j];
+        uint32_t last = node->first + node->count;
+        i++;
+        if (node->below) {
+            const struct stretch *stretch = find_stretch(automaton, constraint->stretches, next);
+            states[node->depth + 1] = next;
+            if (node->below <= stretch->length && !(constraint->below[i - 1] & ~stretch->classes)) {
+                i = node->skip;
+                last = i < trie->node_count ? trie->nodes[i].first : trie->id_count;
+            }
+        }
+        for (uint32_t j = node->first; j < last; j++) {
+            uint32_t id = (uint32_t)trie->ids[j];
             mask[id >> 5] |= 1u << (id & 31);
         }
-        states[node->depth + 1] = next;
-        i++;
     }
     return true;
 }
@@ -176,8 +250,10 @@ bool constraint_is_complete(const struct constraint *constraint, uint32_t state)
 }
 
 bool constraint_trim(struct constraint *constraint, uint32_t *states, uint32_t count, struct error *err) {
-    return automaton_bytes(constraint->automaton) < TRIM_FROM
-           || automaton_trim(constraint->automaton, states, count, err);
+    if (automaton_bytes(constraint->automaton) < TRIM_FROM)
+        return true;
+    memset(constraint->stretches, 0, sizeof constraint->stretches);
+    return automaton_trim(constraint->automaton, states, count, err);
 }
 
 bool constraint_accepts(struct constraint *constraint, const int32_t *ids, uint32_t count, const int32_t *end_ids,

@@ -105,6 +105,7 @@ static void finish(struct lane *lane, enum finish_reason reason) {
 /* Let only those tokens come that the grammar allows. */
 static bool restrict_lane(struct run *run, struct lane *lane, struct error *err) {
     const struct generation_settings *settings = run->request->settings;
+    double started = seconds_now();
     if (!run->constraint)
         return true;
     if (!constraint_trim(run->constraint, run->states, run->lane_count, err))
@@ -113,6 +114,7 @@ static bool restrict_lane(struct run *run, struct lane *lane, struct error *err)
                                                  run->drops_space && !lane->result->count, settings->eos_ids,
                                                  settings->eos_count, err);
     sampler_allow(lane->sampler, allowed);
+    run->result->grammar_s += seconds_now() - started;
     return allowed;
 }
 

@@ -29,6 +29,7 @@ struct generation {
     uint32_t guessed, accepted;    /* by speculation */
     double first_token_at;    /* seconds_now() when it was known; 0: there was none */
     double prefill_s, decode_s;
+    double grammar_s;         /* of decode_s; to find out what the grammar allows */
 };
 
 /* Called while one sequence is generated (not with several: their texts come with the

@@ -62,10 +62,12 @@ void automaton_free(struct automaton *automaton);   /* NULL is fine */
 
 /* The state after one more byte: AUTOMATON_DEAD, or AUTOMATON_FAILED. */
 uint32_t automaton_find_next(struct automaton *automaton, uint32_t state, unsigned class_index);
-static inline uint32_t automaton_step(struct automaton *automaton, uint32_t state, uint8_t byte) {
-    unsigned class_index = automaton->class_of[byte];
+static inline uint32_t automaton_step_class(struct automaton *automaton, uint32_t state, unsigned class_index) {
     uint32_t next = automaton->next[(size_t)state * automaton->class_count + class_index];
     return next != AUTOMATON_FAILED ? next : automaton_find_next(automaton, state, class_index);
+}
+static inline uint32_t automaton_step(struct automaton *automaton, uint32_t state, uint8_t byte) {
+    return automaton_step_class(automaton, state, automaton->class_of[byte]);
 }
 uint32_t automaton_read(struct automaton *automaton, uint32_t state, const void *bytes, size_t size);
 

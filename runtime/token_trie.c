@@ -43,14 +43,23 @@ static bool spell_tokens(struct token_trie *trie, const struct tokenizer *tokeni
     return ok;
 }
 
+/* The open nodes below `until` have all their children. */
+static void close_nodes(struct token_trie *trie, const uint32_t *open, uint32_t *depth, uint32_t until) {
+    while (*depth > until) {
+        struct trie_node *node = &trie->nodes[open[--*depth]];
+        node->skip = trie->node_count;
+        if (*depth && trie->nodes[open[*depth - 1]].below <= node->below)
+            trie->nodes[open[*depth - 1]].below = (uint8_t)(node->below + 1);
+    }
+}
+
 static void make_nodes(struct token_trie *trie, const struct spelled *tokens, uint32_t count) {
     uint32_t open[TRIE_MOST_DEPTH + 1], depth = 0;   /* the nodes of the token before */
     for (uint32_t i = 0; i < count; i++) {
         uint32_t same = 0;
         while (i && same < depth && same < tokens[i].size && tokens[i].bytes[same] == tokens[i - 1].bytes[same])
             same++;
-        while (depth > same)
-            trie->nodes[open[--depth]].skip = trie->node_count;
+        close_nodes(trie, open, &depth, same);
         for (; depth < tokens[i].size; depth++) {
             open[depth] = trie->node_count;
             trie->nodes[trie->node_count++] = (struct trie_node){ .first = i, .byte = tokens[i].bytes[depth],
@@ -62,8 +71,7 @@ static void make_nodes(struct token_trie *trie, const struct spelled *tokens, ui
         node->count += node->count < UINT16_MAX;
         trie->ids[trie->id_count++] = tokens[i].id;
     }
-    while (depth > 0)
-        trie->nodes[open[--depth]].skip = trie->node_count;
+    close_nodes(trie, open, &depth, 0);
 }
 
 struct token_trie *token_trie_new(const struct tokenizer *tokenizer, uint32_t vocab, struct error *err) {

@@ -10,9 +10,10 @@
  * lead on is left by going to `skip`. */
 struct trie_node {
     uint32_t skip;               /* the first node that is no descendant */
-    uint32_t first;              /* of ids, of the tokens that end here */
+    uint32_t first;              /* of ids, of the tokens that end here; those of descendants follow */
     uint16_t count;
     uint8_t byte, depth;         /* depth of the first byte: 0 */
+    uint8_t below;               /* how many bytes the longest way down from here has */
 };
 
 struct token_trie {

@@ -17,6 +17,9 @@ static const char small[] =
     "root ::= \"[\" item (\", \" item){0,2} \"]\"\n"
     "item ::= \"\\\"\" [^\"\\\\\\x00-\\x1f]{0,6} \"\\\"\" | \"-\"? [0-9]{1,4} | \"é\" [à-üα-ω🦙]{1,2} \"!\" | \" \" (\"yes\" | \"no\")\n";
 
+/* Longer than any token in one way, shorter than some in another. */
+static const char counted[] = "root ::= \"\\\"\" [^\"\\\\\\x00-\\x1f]{20,40} \"\\\"\" | [a-z ]{5,30} [a-zé]{2}";
+
 static bool accepts(const char *grammar, const struct text *text) {
     struct error err = { 0 };
     struct grammar *parsed = grammar_parse(grammar, strlen(grammar), "the test", &err);
@@ -39,8 +42,8 @@ static uint32_t next_random(uint64_t *random) {
 
 /* One random text of the grammar, token by token; each bit of each mask against the token's
  * bytes on their own. */
-static void walk(const struct tokenizer *tokenizer, struct constraint *constraint, uint32_t vocab, uint64_t seed,
-                 bool starts_bare) {
+static void walk(const struct tokenizer *tokenizer, struct constraint *constraint, const char *grammar,
+                 uint32_t vocab, uint64_t seed, bool starts_bare) {
     struct error err = { 0 };
     int32_t prompt = 5, ids[256], end = 2;
     uint32_t count = 0, state = constraint_start(constraint);
@@ -83,7 +86,7 @@ static void walk(const struct tokenizer *tokenizer, struct constraint *constrain
         ASSERT_OK(token_stream_feed(stream, id, &text, &err), err);
     }
     ASSERT_OK(token_stream_end(stream, &text, &err), err);
-    if (!accepts(small, &text))
+    if (!accepts(grammar, &text))
         fail_msg("the text '%s' of %u tokens does not parse", text.bytes, count);
     assert_true(constraint_accepts(constraint, ids, count, &end, 1));
     assert_false(constraint_accepts(constraint, ids, 1, &end, 1));
@@ -102,11 +105,14 @@ static void walk_model(const char *model) {
     struct tokenizer *tokenizer = tokenizer_open(&source, &err);
     ASSERT_OK(tokenizer, err);
     uint32_t vocab = tokenizer_size(tokenizer);
-    struct constraint *constraint = constraint_open(&store, small, tokenizer, vocab, &err);
-    ASSERT_OK(constraint, err);
-    for (uint64_t seed = 0; seed < (vocab < 5000 ? 40 : 6); seed++)
-        walk(tokenizer, constraint, vocab, seed, seed % 2);
-    assert_ptr_equal(constraint_open(&store, small, tokenizer, vocab, &err), constraint);
+    for (int which = 0; which < 2; which++) {
+        const char *grammar = which ? counted : small;
+        struct constraint *constraint = constraint_open(&store, grammar, tokenizer, vocab, &err);
+        ASSERT_OK(constraint, err);
+        for (uint64_t seed = 0; seed < (vocab < 5000 ? 20 : 3); seed++)
+            walk(tokenizer, constraint, grammar, vocab, seed, seed % 2);
+        assert_ptr_equal(constraint_open(&store, grammar, tokenizer, vocab, &err), constraint);
+    }
     constraint_store_release(&store);
     tokenizer_close(tokenizer);
     model_source_release(&source);
