@@ -9,6 +9,7 @@
 
 #include "common/device.h"
 #include "common/error.h"
+#include "common/kernel_store.h"
 #include "common/model.h"
 #include "common/plan.h"
 
@@ -29,6 +30,7 @@ enum store_mode {
 struct plan_store *plan_store_open(const char *path, enum store_mode mode, struct error *err);
 void plan_store_close(struct plan_store *store);             /* NULL is fine */
 bool plan_store_is_read_only(const struct plan_store *store);
+const char *plan_store_path(const struct plan_store *store);   /* as opened */
 
 /* ---- models and hashes ---- */
 
@@ -135,6 +137,11 @@ bool plan_store_save_tuning(struct plan_store *store, const struct device *devic
 /* variant is "" where there is none. */
 bool plan_store_tuning(struct plan_store *store, const struct device *device, struct tuning_choice *choice,
                        struct error *err);
+
+/* ---- kernels ---- */
+
+/* Programs as their drivers built them, for devices that the store knows; borrows the store. */
+struct kernel_store plan_store_kernels(struct plan_store *store);
 
 /* ---- runs ---- */
 

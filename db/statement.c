@@ -115,6 +115,10 @@ void put_null(struct statement *statement) {
     check_put(statement, sqlite3_bind_null(statement->handle, statement->next));
 }
 
+void put_blob(struct statement *statement, const void *bytes, size_t size) {
+    check_put(statement, sqlite3_bind_blob64(statement->handle, statement->next, bytes, size, SQLITE_STATIC));
+}
+
 bool statement_sound(struct statement *statement, struct error *err) {
     return !statement->bad[0] ||
            error_set(err, ERROR_FAILED, "cannot %s: plan database '%s': the value of '%s' is out of range",
@@ -202,4 +206,11 @@ double take_double(struct statement *statement) {
     }
     int column = next_column(statement, SQLITE_FLOAT);
     return column < 0 ? 0 : sqlite3_column_double(statement->handle, column);
+}
+
+const void *take_blob(struct statement *statement, size_t *size) {
+    int column = next_column(statement, SQLITE_BLOB);
+    const void *bytes = column < 0 ? NULL : sqlite3_column_blob(statement->handle, column);
+    *size = bytes ? (size_t)sqlite3_column_bytes(statement->handle, column) : 0;
+    return bytes;
 }

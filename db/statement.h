@@ -9,6 +9,7 @@
 
 #include "common/error.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,6 +18,7 @@ struct plan_store {
     sqlite3 *db;
     char *path;
     bool read_only;
+    pthread_mutex_t lock;   /* for store_programs.c */
     unsigned ticks;         /* of STORE_TICK steps, since a statement was begun */
 };
 
@@ -55,6 +57,7 @@ void put_i64(struct statement *statement, int64_t value);
 void put_u64(struct statement *statement, uint64_t value);
 void put_double(struct statement *statement, double value);     /* not finite becomes null */
 void put_null(struct statement *statement);
+void put_blob(struct statement *statement, const void *bytes, size_t size);   /* borrowed until the next run */
 
 /* True where a row is there; false at the end or on failure, told apart by err->kind
  * of a fresh error or by `failed`. */
@@ -69,6 +72,8 @@ uint64_t take_u64(struct statement *statement);
 uint32_t take_u32(struct statement *statement);
 bool take_bool(struct statement *statement);
 double take_double(struct statement *statement);                 /* null becomes 0 */
+/* Valid until the next step; NULL where it is no blob. */
+const void *take_blob(struct statement *statement, size_t *size);
 
 /* False, naming the column, where something taken since the last step was unsound. */
 bool statement_sound(struct statement *statement, struct error *err);

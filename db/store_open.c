@@ -137,6 +137,7 @@ struct plan_store *plan_store_open(const char *path, enum store_mode mode, struc
         error_set(err, ERROR_FAILED, "cannot open plan database '%s': out of memory", path);
         return NULL;
     }
+    pthread_mutex_init(&store->lock, NULL);
     bool is_there = access(path, F_OK) == 0, ok;
     if (is_there && !can_be_written(path))
         ok = connect_read_only(store, err);
@@ -154,10 +155,15 @@ void plan_store_close(struct plan_store *store) {
     if (!store)
         return;
     sqlite3_close(store->db);
+    pthread_mutex_destroy(&store->lock);
     free(store->path);
     free(store);
 }
 
 bool plan_store_is_read_only(const struct plan_store *store) {
     return store->read_only;
+}
+
+const char *plan_store_path(const struct plan_store *store) {
+    return store->path;
 }

@@ -1,8 +1,8 @@
 #include "kernels/ops_internal.h"
 
-#include "kernels/kernel_program.h"
 #include "kernels/kv_cache.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,12 +22,45 @@ static const struct {
     [KERNEL_SWIGLU_Q8]   = { "kernels/swiglu.cl", "swiglu_q8" },
 };
 
-cl_kernel ops_kernel(cl_program program, const char *name, struct error *err) {
-    cl_int code;
-    cl_kernel kernel = clCreateKernel(program, name, &code);
-    if (!kernel)
-        opencl_failed(err, code, "cannot create the kernel '%s'", name);
-    return kernel;
+bool ops_open_program(struct ops *ops, const struct program_request *request, cl_kernel *const kernels[],
+                      struct error *err) {
+    struct built_program built;
+    struct built_program *grown = realloc(ops->compiled, (ops->compiled_count + (size_t)1) * sizeof *grown);
+    if (!grown)
+        return error_set(err, ERROR_FAILED, "cannot build '%s': out of memory", request->source);
+    ops->compiled = grown;
+    if (!kernel_program_open(ops->context, ops->id, request, ops->store, ops->device, &built, err))
+        return false;
+    for (int i = 0; i < PROGRAM_MOST_KERNELS && request->kernels[i]; i++) {
+        *kernels[i] = built.kernels[i];
+        built.kernels[i] = NULL;
+    }
+    *(built.is_compiled ? &ops->builds.compiled : &ops->builds.loaded) += 1;
+    if (built.is_compiled && !ops->builds.reason[0])
+        snprintf(ops->builds.reason, sizeof ops->builds.reason, "%s", built.why_compiled);
+    if (built.is_compiled && ops->store)
+        ops->compiled[ops->compiled_count++] = built;
+    else
+        kernel_program_release(&built);   /* kernels keep it alive */
+    return true;
+}
+
+void ops_forget_program(struct ops *ops) {
+    if (ops->compiled_count)
+        kernel_program_release(&ops->compiled[--ops->compiled_count]);
+}
+
+/* All kernels of a source at once. */
+static bool open_fixed(struct ops *ops, int first, const char *defines, struct error *err) {
+    struct program_request request = { .source = fixed_kernels[first].source, .defines = defines,
+                                       .launches = LAUNCHES_SMALL };
+    cl_kernel *kernels[PROGRAM_MOST_KERNELS];
+    int count = 0;
+    for (int i = first; i < FIXED_KERNEL_COUNT && fixed_kernels[i].source == fixed_kernels[first].source; i++) {
+        request.kernels[count] = fixed_kernels[i].name;
+        kernels[count++] = &ops->fixed[i];
+    }
+    return ops_open_program(ops, &request, kernels, err);
 }
 
 static bool build_fixed(struct ops *ops, struct error *err) {
@@ -35,30 +68,17 @@ static bool build_fixed(struct ops *ops, struct error *err) {
         [KV_F32] = { "", "" }, [KV_F16] = { "KV_HALF", "KV_HALF KV_F16C" }, [KV_Q8_0] = { "KV_Q8", "KV_Q8" },
     };
     bool has_f16c = ops_has_f16c(ops->id);
-    cl_program program = NULL;
-    const char *built = NULL;
-    bool fine = true;
-    for (int i = 0; fine && i < FIXED_KERNEL_COUNT; i++) {
-        if (i == (ops->is_cpu && !ops->plain_attention ? KERNEL_ATTENTION : KERNEL_ATTENTION_TILE))
+    for (int i = 0; i < FIXED_KERNEL_COUNT; i++) {
+        if (ops->fixed[i] || i == (ops->is_cpu && !ops->plain_attention ? KERNEL_ATTENTION : KERNEL_ATTENTION_TILE))
             continue;
-        if (fixed_kernels[i].source != built) {
-            if (program)
-                clReleaseProgram(program);
-            built = fixed_kernels[i].source;
-            bool has_kv = i == KERNEL_ROPE_KV || i == KERNEL_ATTENTION || i == KERNEL_ATTENTION_TILE;
-            program = kernel_program_build(ops->context, ops->id, built,
-                                           has_kv ? defines[ops->kv_type][has_f16c] : "",
-                                           has_kv && has_f16c ? NULL : err);
-            if (!program && has_kv && has_f16c) {   /* a compiler that refuses the instruction */
-                has_f16c = false;
-                program = kernel_program_build(ops->context, ops->id, built, defines[ops->kv_type][0], err);
-            }
-        }
-        fine = program && (ops->fixed[i] = ops_kernel(program, fixed_kernels[i].name, err));
+        bool has_kv = i == KERNEL_ROPE_KV || i == KERNEL_ATTENTION || i == KERNEL_ATTENTION_TILE;
+        if (has_kv && has_f16c && open_fixed(ops, i, defines[ops->kv_type][1], NULL))
+            continue;
+        has_f16c = has_f16c && !has_kv;   /* a compiler that refuses the instruction */
+        if (!open_fixed(ops, i, has_kv ? defines[ops->kv_type][0] : "", err))
+            return false;
     }
-    if (program)
-        clReleaseProgram(program);   /* kernels keep it alive */
-    return fine;
+    return true;
 }
 
 struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
@@ -71,6 +91,9 @@ struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
     ops_init(ops, context, id, queue);
     ops->kv_type = options->kv_type;
     ops->plain_attention = options->plain_attention;
+    ops->store = options->store;
+    ops->device = options->device;
+    ops->most_rows = options->most_rows;
     bool fine = build_fixed(ops, err);
     for (int i = 0; fine && i < TENSOR_TYPE_COUNT; i++) {
         enum tensor_type weights = (enum tensor_type)i;
@@ -80,7 +103,14 @@ struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
                 fine = ops_prepare_matmul(ops, is_int8 ? NUMERIC_INT8 : NUMERIC_FLOAT,
                                           (enum weight_layout)layout, weights, options->variants[layout][i],
                                           err);
+        fine = fine && (!options->embed_types[i] || ops_prepare_embed(ops, weights, err));
     }
+    if (fine && ops->compiled_count)
+        ops_keep_programs(ops);
+    while (ops->compiled_count)
+        ops_forget_program(ops);
+    ops->store = NULL;
+    ops->device = NULL;
     if (!fine) {
         ops_free(ops);
         return NULL;
@@ -111,6 +141,26 @@ void ops_release(struct ops *ops) {
         if (ops->fixed[i])
             clReleaseKernel(ops->fixed[i]);
     ops_release_matmul(ops);
+    while (ops->compiled_count)
+        ops_forget_program(ops);
+    free(ops->compiled);
+}
+
+const struct ops_builds *ops_builds(const struct ops *ops) {
+    return &ops->builds;
+}
+
+void ops_note_buffers(struct ops_options *options, const struct buffer_list *list) {
+    for (size_t i = 0; i < list->count; i++) {
+        const struct buffer_spec *spec = &list->specs[i];
+        if (spec->kind != BUFFER_WEIGHTS || !buffer_role_is_matrix(spec->role))
+            continue;
+        bool *types = spec->role == BUFFER_TABLE ? options->embed_types
+                    : spec->layout == LAYOUT_R16 ? options->packed_types : options->weight_types;
+        types[spec->type] = true;
+        if (spec->row_count > options->most_rows)
+            options->most_rows = spec->row_count;
+    }
 }
 
 void ops_free(struct ops *ops) {
@@ -128,6 +178,10 @@ bool ops_launch(struct ops *ops, cl_kernel kernel, const char *name, const struc
     }
     size_t local[2] = { ops->is_cpu ? launch->cpu_local : launch->gpu_local, 1 };
     size_t global[2] = { (launch->items[0] + local[0] - 1) / local[0] * local[0], launch->items[1] };
+    if (ops->rehearsed_items) {
+        global[0] = (ops->rehearsed_items + local[0] - 1) / local[0] * local[0];
+        global[1] = 1;
+    }
     if (!global[0] || !global[1])
         return true;
     cl_int code = clEnqueueNDRangeKernel(ops->queue, kernel, 2, NULL, global, local, 0, NULL, NULL);

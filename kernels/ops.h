@@ -17,6 +17,7 @@
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
+#include "common/kernel_store.h"
 #include "common/opencl.h"
 #include "common/pack_r16.h"
 #include "common/tensor_type.h"
@@ -25,22 +26,38 @@
 
 struct ops;
 
-/* Build what is needed for these weight types on the device (the embedded
- * sources; nothing is read from disk). `ids` and queue are borrowed. NULL on
- * failure, with the head of the build log in the sentence. */
+/* Build what is needed for these weight types on the device: from `store`, or by compiling
+ * the embedded sources. What was compiled, and proven where it needs proof, is launched once
+ * without data and kept in the store, so that nothing is compiled next time. `ids` and queue
+ * are borrowed. NULL on failure, with the head of the build log in the sentence. */
 struct ops_options {
     bool weight_types[TENSOR_TYPE_COUNT];
     bool packed_types[TENSOR_TYPE_COUNT];   /* the same, for matrices in LAYOUT_R16 */
+    bool embed_types[TENSOR_TYPE_COUNT];    /* of tables that rows are gathered from */
+    uint64_t most_rows;                     /* of a matrix; with a store */
+    const struct kernel_store *store;       /* borrowed during ops_new(); NULL: none */
+    const struct device *device;            /* whose kernels the store has; the same */
     enum numeric_class numeric;
     enum kv_type kv_type;
     bool plain_attention;   /* kernels/attention.cl also on a CPU, whose own form is faster; for tests */
-    /* Names from ops_variants(), borrowed during ops_new() only, taken as proven; NULL: the
-     * first of ops_variants() that ops_new() proves right. */
+    /* Names from ops_variants(), borrowed during ops_new() only; NULL: the first of
+     * ops_variants() that ops_new() proves right, or whose binary the store has: only what
+     * was right is kept there. */
     const char *variants[LAYOUT_COUNT][TENSOR_TYPE_COUNT];
 };
 struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
                     const struct ops_options *options, struct error *err);
 void ops_free(struct ops *ops);   /* NULL is fine */
+
+/* The weights among the buffers, as ops_new() wants to know of them. */
+void ops_note_buffers(struct ops_options *options, const struct buffer_list *list);
+
+/* What ops_new() took from the store and what it compiled. */
+struct ops_builds {
+    uint32_t loaded, compiled, kept;
+    char reason[240];       /* why the store was of no use, the first time; "" where it just has none */
+};
+const struct ops_builds *ops_builds(const struct ops *ops);
 
 /* The kernels that could multiply such matrices here, the most promising first: what
  * the device's kind and driver and, for kernels with machine instructions, the CPU of

@@ -1,6 +1,5 @@
 /* ops_gemm: the product of a whole pass by CLBlast. */
 #include "kernels/clblast_door.h"
-#include "kernels/kernel_program.h"
 #include "kernels/ops_internal.h"
 
 #include <ctype.h>
@@ -17,12 +16,9 @@ static bool prepare_expand(struct ops *ops, enum tensor_type type, struct error 
     snprintf(define, sizeof define, "WEIGHTS_%s", tensor_type_info(type)->name);
     for (char *c = define; *c; c++)
         *c = (char)toupper((unsigned char)*c);
-    cl_program program = kernel_program_build(ops->context, ops->id, "kernels/expand.cl", define, err);
-    if (!program)
-        return false;
-    ops->expand[type] = ops_kernel(program, "expand", err);
-    clReleaseProgram(program);
-    return ops->expand[type] != NULL;
+    const struct program_request request = { .source = "kernels/expand.cl", .defines = define,
+                                             .launches = LAUNCHES_SMALL, .kernels = { "expand" } };
+    return ops_open_program(ops, &request, (cl_kernel *const[]){ &ops->expand[type] }, err);
 }
 
 bool op_gemm(struct ops *ops, const struct device_matrix *matrix, cl_mem x, cl_mem y, cl_mem room,

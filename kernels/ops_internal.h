@@ -2,6 +2,7 @@
 #ifndef KERNELS_OPS_INTERNAL_H
 #define KERNELS_OPS_INTERNAL_H
 
+#include "kernels/kernel_program.h"
 #include "kernels/ops.h"
 
 /* The kernels that are the same for every model. */
@@ -28,7 +29,36 @@ struct ops {
     struct matmul_kernels matmul[2][LAYOUT_COUNT][TENSOR_TYPE_COUNT];   /* by numeric_class */
     cl_kernel embed[TENSOR_TYPE_COUNT];                         /* owned; NULL: not built yet */
     cl_kernel expand[TENSOR_TYPE_COUNT];                        /* the same */
+
+    /* while ops_new() runs: where binaries come from, NULL: nowhere; and what was compiled, to
+     * be kept there */
+    const struct kernel_store *store;
+    const struct device *device;
+    struct built_program *compiled;                             /* owned */
+    uint32_t compiled_count;
+    uint64_t most_rows;
+    struct ops_builds builds;
+    size_t rehearsed_items;    /* not 0: ops_launch() enqueues so many, whatever the launch says */
 };
+
+/* A driver may specialise a kernel at its first launch, by local size, offset and size of the
+ * grid: PoCL does so for grids below and from 65,535 items on. All grids but those of one item a
+ * row of a large matrix are small. */
+#define LARGE_GRID 65535u
+#define LAUNCHES_SMALL "small"
+#define LAUNCHES_BOTH "small,large"
+
+/* Make a program and move its kernels to `kernels`, as many as the request names. With a store,
+ * what was compiled is noted, to be kept. */
+bool ops_open_program(struct ops *ops, const struct program_request *request, cl_kernel *const kernels[],
+                      struct error *err);
+/* Forget what was noted last: it is not to be kept. */
+void ops_forget_program(struct ops *ops);
+
+/* ops_rehearse.c: launch every kernel that is built, on no data, in each of those ways; and
+ * hand the noted programs to the store. */
+bool ops_rehearse(struct ops *ops, struct error *err);
+void ops_keep_programs(struct ops *ops);
 
 /* One argument of a kernel, by address. */
 struct kernel_argument {
@@ -53,13 +83,14 @@ bool ops_launch(struct ops *ops, cl_kernel kernel, const char *name, const struc
 /* PoCL on x86 whose CPU has the instruction that makes floats of halves. */
 bool ops_has_f16c(cl_device_id id);
 
-cl_kernel ops_kernel(cl_program program, const char *name, struct error *err);   /* NULL on failure */
-
 /* Build the matrix product of this class, layout and type, once. `name` as in
  * ops_options. */
 bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum weight_layout layout,
                         enum tensor_type type, const char *name, struct error *err);
 void ops_release_matmul(struct ops *ops);
+bool ops_prepare_embed(struct ops *ops, enum tensor_type type, struct error *err);
+/* A product with the largest matrix is a large grid. */
+bool ops_grid_is_large(const struct ops *ops, const struct matmul_variant *variant);
 
 /* A launcher that has no kernels yet, and its end. */
 void ops_init(struct ops *ops, cl_context context, cl_device_id id, cl_command_queue queue);

@@ -1,6 +1,5 @@
 #include "kernels/ops_internal.h"
 
-#include "kernels/kernel_program.h"
 #include "kernels/matmul_variants.h"
 
 #include <ctype.h>
@@ -19,6 +18,10 @@ static void write_weights_define(enum tensor_type type, char *define, size_t siz
         *c = (char)toupper((unsigned char)*c);
 }
 
+bool ops_grid_is_large(const struct ops *ops, const struct matmul_variant *variant) {
+    return !variant->shares_rows && ops->most_rows / variant->rows + variant->cpu_local + variant->gpu_local > LARGE_GRID;
+}
+
 static void release_kernels(struct matmul_kernels *kernels) {
     if (kernels->one)
         clReleaseKernel(kernels->one);
@@ -31,17 +34,18 @@ static bool build_variant(struct ops *ops, const struct matmul_variant *variant,
                           struct matmul_kernels *kernels, struct error *err) {
     char weights[32], defines[96];
     write_weights_define(type, weights, sizeof weights);
-    snprintf(defines, sizeof defines, "%s TILE=%u %s", weights, variant->tile, variant->defines);
-    cl_program program = kernel_program_build(ops->context, ops->id, variant->source, defines, err);
-    if (!program)
-        return false;
-    kernels->one = ops_kernel(program, "matmul_one", err);
-    kernels->tile = kernels->one ? ops_kernel(program, "matmul_tile", err) : NULL;
-    clReleaseProgram(program);
+    snprintf(defines, sizeof defines, "%s TILE=%u%s%s", weights, variant->tile, variant->defines[0] ? " " : "",
+             variant->defines);
+    const struct program_request request = {
+        .source = variant->source, .defines = defines,
+        .launches = ops_grid_is_large(ops, variant) ? LAUNCHES_BOTH : LAUNCHES_SMALL,
+        .kernels = { "matmul_one", "matmul_tile" },
+    };
     kernels->variant = variant;
-    if (!kernels->tile)
-        release_kernels(kernels);
-    return kernels->tile != NULL;
+    if (ops_open_program(ops, &request, (cl_kernel *const[]){ &kernels->one, &kernels->tile }, err))
+        return true;
+    release_kernels(kernels);
+    return false;
 }
 
 /* The first variant that can be built here and that, where it needs proof, is right. */
@@ -54,12 +58,15 @@ bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum weight
         if (name && strcmp(name, candidates[i]->name))
             continue;
         bool is_last = name || i + 1 == count;
+        uint32_t compiled = ops->builds.compiled;
         struct error ignored = { 0 };
         if (!build_variant(ops, candidates[i], type, kernels, is_last ? err : &ignored)) {
             if (is_last)
                 return false;
-        } else if (candidates[i]->needs_proof && !name && !matmul_prove(ops, numeric, layout, type, &ignored)) {
+        } else if (candidates[i]->needs_proof && ops->builds.compiled > compiled && !name &&
+                   !matmul_prove(ops, numeric, layout, type, &ignored)) {
             release_kernels(kernels);
+            ops_forget_program(ops);
         }
     }
     if (kernels->variant)
@@ -164,18 +171,14 @@ bool op_matmul_q8(struct ops *ops, const struct device_matrix *matrix, const str
            launch_matmul(ops, NUMERIC_INT8, matrix, &args, arguments, COUNT_OF(arguments), err);
 }
 
-/* Built at first use: mostly the table stays on the host. */
-static bool prepare_embed(struct ops *ops, enum tensor_type type, struct error *err) {
+bool ops_prepare_embed(struct ops *ops, enum tensor_type type, struct error *err) {
     if (ops->embed[type])
         return true;
     char weights[32];
     write_weights_define(type, weights, sizeof weights);
-    cl_program program = kernel_program_build(ops->context, ops->id, "kernels/embed.cl", weights, err);
-    if (!program)
-        return false;
-    ops->embed[type] = ops_kernel(program, "embed", err);
-    clReleaseProgram(program);
-    return ops->embed[type] != NULL;
+    const struct program_request request = { .source = "kernels/embed.cl", .defines = weights,
+                                             .launches = LAUNCHES_SMALL, .kernels = { "embed" } };
+    return ops_open_program(ops, &request, (cl_kernel *const[]){ &ops->embed[type] }, err);
 }
 
 bool op_embed(struct ops *ops, const struct device_matrix *table, cl_mem ids, cl_mem out,
@@ -193,6 +196,6 @@ bool op_embed(struct ops *ops, const struct device_matrix *table, cl_mem ids, cl
     if (table->layout != LAYOUT_ROWS)
         return error_set(err, ERROR_FAILED, "cannot look up embeddings in the layout '%s'",
                          weight_layout_name(table->layout));
-    return check_matrix(table, token_count, 0, err) && prepare_embed(ops, table->type, err) &&
+    return check_matrix(table, token_count, 0, err) && ops_prepare_embed(ops, table->type, err) &&
            ops_launch(ops, ops->embed[table->type], "embed", &launch, arguments, COUNT_OF(arguments), err);
 }

@@ -2,6 +2,7 @@
 #include "common/host_memory.h"
 #include "planner/plan_commands.h"
 
+#include "planner/build_programs.h"
 #include "planner/machine.h"
 #include "planner/pack_units.h"
 #include "planner/plan_make.h"
@@ -193,7 +194,8 @@ static bool save(const struct command *command, struct made_plan *made, const st
     snprintf(plan->weights_hash, sizeof plan->weights_hash, "%s", hashes->weights);
     snprintf(plan->text_hash, sizeof plan->text_hash, "%s", hashes->text);
     return plan_store_save_model(store, model, hashes, &row, err) && save_tuning(store, machine, plan, err) &&
-           pack_units(command, model, store, plan, err) && plan_store_save_plan(store, row, plan, err);
+           pack_units(command, model, store, plan, err) && build_programs(command, model, store, plan, err) &&
+           plan_store_save_plan(store, row, plan, err);
 }
 
 bool command_make_plan(const struct command *command, const struct plan_request *wanted,

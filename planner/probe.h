@@ -23,6 +23,14 @@ struct probe_shape {
     uint32_t rows, columns;      /* columns a multiple of the type's block */
 };
 
+/* Instead of measuring: the kernels of one device, to be kept in a store. */
+struct probe_programs {
+    char store[4096];            /* path of the database; "": nothing of this */
+    char identity[DEVICE_IDENTITY_SIZE];
+    bool weight_types[TENSOR_TYPE_COUNT], packed_types[TENSOR_TYPE_COUNT], embed_types[TENSOR_TYPE_COUNT];
+    uint64_t most_rows;          /* of a matrix */
+};
+
 struct probe_request {
     bool quick;                  /* list and prove only: for devices measured before */
     double timeout_s;            /* for a driver to list its devices; twice that for each step with a
@@ -41,6 +49,8 @@ struct probe_request {
      * to an eighth of the fastest CPU found before: a software renderer may take minutes to
      * compile what no plan will use, and stays usable by name. */
     double least_cpu_stream;
+
+    struct probe_programs programs;   /* for numeric and kv_type; not by probe_survey() */
 
     /* Told what is being done, as a phrase; may be NULL. */
     void (*progress)(void *context, const char *what);

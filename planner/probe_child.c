@@ -1,7 +1,9 @@
 #include "planner/probe_child.h"
 
 #include "common/opencl.h"
+#include "db/plan_store.h"
 #include "kernels/kernel_program.h"
+#include "kernels/ops.h"
 #include "planner/probe_measure.h"
 #include "planner/probe_protocol.h"
 
@@ -172,6 +174,60 @@ static bool try_device(const struct opencl_device *device, const struct probe_re
     return fine;
 }
 
+/* ---- kernels for a plan ---- */
+
+/* The store with a word before each program, so that the parent sees that it goes on. */
+struct talking_store { struct kernel_store inner; };
+
+static unsigned char *find_and_say(void *context, const struct device *device, const struct program_key *key,
+                                   size_t *size, struct error *reason) {
+    const struct talking_store *store = context;
+    say_step(NULL, key->name);
+    return store->inner.find_program(store->inner.context, device, key, size, reason);
+}
+
+static bool keep_and_say(void *context, const struct device *device, const struct program_key *key,
+                         const unsigned char *binary, size_t size, struct error *reason) {
+    const struct talking_store *store = context;
+    say_step(NULL, key->name);
+    return store->inner.keep_program(store->inner.context, device, key, binary, size, reason);
+}
+
+static bool build_programs(const struct opencl_device *device, const struct probe_request *request,
+                           struct error *err) {
+    struct plan_store *plans = plan_store_open(request->programs.store, STORE_EXISTING, err);
+    cl_context context = plans ? opencl_context(&device->id, 1, err) : NULL;
+    cl_command_queue queue = context ? opencl_queue(context, device->id, err) : NULL;
+    struct ops *ops = NULL;
+    bool ok = false;
+    if (queue) {
+        struct talking_store talking = { plan_store_kernels(plans) };
+        const struct kernel_store store = { .context = &talking, .find_program = find_and_say,
+                                            .keep_program = talking.inner.keep_program ? keep_and_say : NULL };
+        struct ops_options options = { .numeric = request->numeric, .kv_type = request->kv_type, .store = &store,
+                                       .device = &device->info, .most_rows = request->programs.most_rows };
+        memcpy(options.weight_types, request->programs.weight_types, sizeof options.weight_types);
+        memcpy(options.packed_types, request->programs.packed_types, sizeof options.packed_types);
+        memcpy(options.embed_types, request->programs.embed_types, sizeof options.embed_types);
+        ops = ops_new(context, device->id, queue, &options, err);
+        const struct ops_builds *builds = ops ? ops_builds(ops) : NULL;
+        ok = ops && (builds->kept == builds->compiled || error_set(err, ERROR_FAILED, "%s", builds->reason));
+    }
+    ops_free(ops);
+    if (queue)
+        clReleaseCommandQueue(queue);
+    if (context)
+        clReleaseContext(context);
+    plan_store_close(plans);
+    return ok;
+}
+
+static bool is_wanted(const struct opencl_device *device, const struct probe_request *request) {
+    char identity[DEVICE_IDENTITY_SIZE];
+    device_identity(&device->info, identity, sizeof identity);
+    return !request->programs.store[0] || strcmp(identity, request->programs.identity) == 0;
+}
+
 static bool parse_number(const char *text, long *number) {
     char *end;
     errno = 0;
@@ -208,9 +264,12 @@ int probe_child_main(int argc, char **argv) {
     for (uint32_t i = 0; i < count; i++)
         say(&(struct probe_message){ .event = PROBE_DEVICE, .device = found.devices[i].info });
     for (uint32_t i = (uint32_t)first; i < count; i++) {
+        if (!is_wanted(&found.devices[i], &request))
+            continue;
         say(&(struct probe_message){ .event = PROBE_BEGIN, .index = i });
         struct probe_message end = { .event = PROBE_END };
-        end.usable = try_device(&found.devices[i], &request, &err);
+        end.usable = request.programs.store[0] ? build_programs(&found.devices[i], &request, &err)
+                                               : try_device(&found.devices[i], &request, &err);
         if (!end.usable)
             snprintf(end.reason, sizeof end.reason, "%s", err.text);
         say(&end);

@@ -12,6 +12,21 @@ enum { EVENT_COUNT = sizeof event_names / sizeof *event_names };
 
 /* ---- the request ---- */
 
+static json_t *type_list(const bool types[TENSOR_TYPE_COUNT]) {
+    json_t *list = json_array();
+    for (int i = 0; i < TENSOR_TYPE_COUNT; i++)
+        if (types[i])
+            json_array_append_new(list, json_string(tensor_type_info((enum tensor_type)i)->name));
+    return list;
+}
+
+static json_t *programs_object(const struct probe_programs *programs) {
+    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:I}", "store", programs->store, "device", programs->identity,
+                     "rows", type_list(programs->weight_types), "packed", type_list(programs->packed_types),
+                     "tables", type_list(programs->embed_types),
+                     "most_rows", (json_int_t)(programs->most_rows & INT64_MAX));
+}
+
 char *probe_request_text(const struct probe_request *request) {
     json_t *shapes = json_array();
     for (uint32_t i = 0; i < request->shape_count; i++)
@@ -24,6 +39,8 @@ char *probe_request_text(const struct probe_request *request) {
         "heads", (json_int_t)request->head_count, "kv_heads", (json_int_t)request->kv_head_count,
         "head_dim", (json_int_t)request->head_dim, "prefill_tokens", (json_int_t)request->prefill_tokens,
         "least_cpu_stream", request->least_cpu_stream, "shapes", shapes);
+    if (root && request->programs.store[0])
+        json_object_set_new(root, "programs", programs_object(&request->programs));
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return text;
@@ -40,6 +57,35 @@ static bool read_shape(const json_t *entry, struct probe_shape *shape, struct er
         return error_set(err, ERROR_FAILED, "the probe cannot measure a matrix of %u x %u '%s'", shape->rows,
                          shape->columns, type);
     return true;
+}
+
+static bool read_types(const json_t *programs, const char *key, bool types[TENSOR_TYPE_COUNT], struct error *err) {
+    const json_t *list = json_object_get(programs, key);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        enum tensor_type type;
+        if (!name || !tensor_type_from_name(name, &type))
+            return error_set(err, ERROR_FAILED, "the probe cannot build kernels for weights of an unknown type");
+        types[type] = true;
+    }
+    return true;
+}
+
+/* Text that fits, or none at all. */
+static bool read_whole(const json_t *root, const char *key, char *target, size_t size, struct error *err) {
+    const char *value = "";
+    return json_get_str(root, key, "request", &value, err) &&
+           ((size_t)snprintf(target, size, "%s", value) < size ||
+            error_set(err, ERROR_FAILED, "the probe's request has too long a '%s'", key));
+}
+
+static bool read_programs(const json_t *root, struct probe_programs *programs, struct error *err) {
+    return !root || (read_whole(root, "store", programs->store, sizeof programs->store, err) &&
+                     read_whole(root, "device", programs->identity, sizeof programs->identity, err) &&
+                     read_types(root, "rows", programs->weight_types, err) &&
+                     read_types(root, "packed", programs->packed_types, err) &&
+                     read_types(root, "tables", programs->embed_types, err) &&
+                     json_get_u64(root, "most_rows", "request", &programs->most_rows, err));
 }
 
 bool probe_request_read(const char *text, struct probe_request *request, struct error *err) {
@@ -59,7 +105,8 @@ bool probe_request_read(const char *text, struct probe_request *request, struct 
                 json_get_u32(root, "heads", "request", &request->head_count, err) &&
                 json_get_u32(root, "kv_heads", "request", &request->kv_head_count, err) &&
                 json_get_u32(root, "head_dim", "request", &request->head_dim, err) &&
-                json_get_u32(root, "prefill_tokens", "request", &request->prefill_tokens, err);
+                json_get_u32(root, "prefill_tokens", "request", &request->prefill_tokens, err) &&
+                read_programs(json_object_get(root, "programs"), &request->programs, err);
     if (fine && (!kv_type_from_name(kv_type, &request->kv_type) ||
                  json_array_size(shapes) > PROBE_MOST_SHAPES))
         fine = error_set(err, ERROR_FAILED, "the probe's request is damaged");

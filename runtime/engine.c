@@ -44,16 +44,6 @@ bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, 
     return true;
 }
 
-/* The types of the matrices that this device multiplies by or gathers from. */
-static void note_types(const struct engine_device *device, struct ops_options *options) {
-    const struct device_memory *memory = &device->memory;
-    for (size_t i = 0; i < memory->list.count; i++) {
-        const struct device_matrix *matrix = &memory->matrices[i];
-        if (matrix->buffer)
-            (matrix->layout == LAYOUT_R16 ? options->packed_types : options->weight_types)[matrix->type] = true;
-    }
-}
-
 static bool load_device(struct engine_device *device, struct error *err) {
     struct engine *engine = device->engine;
     double started = worker_clock();
@@ -65,8 +55,9 @@ static bool load_device(struct engine_device *device, struct error *err) {
     };
     if (!shard_load(&device->memory, &request, err))
         return false;
-    struct ops_options options = { .numeric = engine->numeric, .kv_type = engine->kv_type };
-    note_types(device, &options);
+    struct ops_options options = { .numeric = engine->numeric, .kv_type = engine->kv_type,
+                                   .store = engine->kernels, .device = &device->present };
+    ops_note_buffers(&options, &device->memory.list);
     device->ops = ops_new(device->context, device->id, device->queue, &options, err);
     if (!device->ops)
         return error_prefix(err, "'%s'", request.device);
@@ -170,6 +161,7 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     engine->interrupted = options ? options->interrupted : NULL;
     engine->watchdog_seconds = options ? options->watchdog_seconds : 0;
     engine->discrete = options && options->discrete;
+    engine->kernels = options ? options->kernels : NULL;
     const char *const *artifact_paths = options ? options->artifact_paths : NULL;
 
     /* The passes gather embeddings into staging: they come after loading. */
@@ -177,6 +169,7 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
         engine_open_artifacts(engine, artifact_paths, err) && allocate(engine, err) && map_table(engine, err) &&
         start_devices(engine, err) && engine_run_all(engine, load_device, err) && engine_passes_init(engine, err)) {
         engine->is_loaded = true;
+        engine->kernels = NULL;
         return engine;
     }
     engine_close(engine);
@@ -250,6 +243,18 @@ void engine_set_tap(struct engine *engine, engine_tap *tap, void *context) {
 
 const struct engine_unpacked *engine_unpacked(const struct engine *engine) {
     return &engine->unpacked;
+}
+
+struct engine_compiled engine_compiled(const struct engine *engine) {
+    struct engine_compiled all = { 0 };
+    for (uint32_t i = 0; i < engine->device_count; i++) {
+        const struct ops_builds *builds = ops_builds(engine->devices[i].ops);
+        all.count += builds->compiled;
+        all.kept += builds->kept;
+        if (!all.reason[0])
+            snprintf(all.reason, sizeof all.reason, "%s", builds->reason);
+    }
+    return all;
 }
 
 uint32_t engine_report(const struct engine *engine, struct engine_device_report *reports, uint32_t capacity) {

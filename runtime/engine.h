@@ -7,6 +7,7 @@
 #ifndef RUNTIME_ENGINE_H
 #define RUNTIME_ENGINE_H
 
+#include "common/kernel_store.h"
 #include "common/model.h"
 #include "common/plan.h"
 
@@ -27,6 +28,7 @@ struct engine_options {
     /* [plan->device_count] types of weights in rows whose passes of many tokens CLBlast
      * multiplies, unless `exact`; NULL: none */
     const bool (*gemm_types)[TENSOR_TYPE_COUNT];
+    const struct kernel_store *kernels;   /* borrowed for the call; NULL: everything is compiled */
     bool discrete;                 /* for tests: copy to every device, as if it had memory of its own */
 };
 
@@ -35,6 +37,13 @@ struct engine_options {
 struct engine_unpacked {
     uint32_t count;
     char reason[240];              /* of the first; "" for none */
+};
+
+/* Kernels that the store lacked, of all devices. */
+struct engine_compiled {
+    uint32_t count, kept;          /* kept: the next start finds them */
+    char reason[240];              /* where the store has them, but they are of no use; or why they are
+                                    * not kept; "" for none */
 };
 
 struct engine_device_report {
@@ -96,6 +105,7 @@ enum numeric_class engine_numeric(const struct engine *engine);
 uint32_t engine_context(const struct engine *engine);      /* tokens of KV in all */
 const struct model *engine_model(const struct engine *engine);
 const struct engine_unpacked *engine_unpacked(const struct engine *engine);
+struct engine_compiled engine_compiled(const struct engine *engine);
 uint32_t engine_report(const struct engine *engine, struct engine_device_report *reports,
                        uint32_t capacity);                 /* returns how many */
 

@@ -120,6 +120,7 @@ struct engine {
     uint32_t segment_count;
 
     struct engine_unpacked unpacked;
+    const struct kernel_store *kernels;    /* borrowed while opening; NULL: none */
     bool discrete;
 
     bool has_host_embed;

@@ -197,6 +197,15 @@ static bool find_gemm_types(const struct loaded_model *loaded, bool types[PLAN_M
     return true;
 }
 
+/* The plan's kernels lie in the store, unless something came between. */
+static void say_compiled(const struct loaded_model *loaded, const struct run_options *options) {
+    struct engine_compiled compiled = engine_compiled(loaded->engine);
+    if (options->verbose && compiled.count)
+        fprintf(stderr, "phirun: %u program%s had to be compiled, %u of them kept for the next start%s%s\n",
+                compiled.count, compiled.count == 1 ? "" : "s", compiled.kept, compiled.reason[0] ? ": " : "",
+                compiled.reason);
+}
+
 bool loaded_model_open(struct loaded_model *loaded, const struct run_options *options,
                        const struct load_request *request, struct error *err) {
     double started = seconds_now();
@@ -222,8 +231,10 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
         return false;
     if (!plan_store_artifact_paths(loaded->store, loaded->plan, &artifact_paths, err))
         return false;
+    const struct kernel_store kernels = plan_store_kernels(loaded->store);
     struct engine_options engine_options = { .exact = options->exact, .logit_rows = rows,
                                              .sequence_count = sequences,
+                                             .kernels = &kernels,
                                              .artifact_paths = (const char *const *)artifact_paths,
                                              .gemm_types = (const bool (*)[TENSOR_TYPE_COUNT])gemm_types,
                                              .interrupted = &interrupted_by };
@@ -234,6 +245,7 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
     if (!loaded->engine)
         return false;
     say_unpacked(loaded, options);
+    say_compiled(loaded, options);
     loaded->load_seconds = seconds_now() - started;
     return true;
 }

@@ -255,8 +255,8 @@ static void the_vnni_form_has_the_bits_of_rows(void **state) {
             struct matmul_kernels *kernels = &ops->matmul[NUMERIC_INT8][LAYOUT_R16][types[i]];
             clReleaseKernel(kernels->one);
             clReleaseKernel(kernels->tile);
-            kernels->one = ops_kernel(program, "matmul_one", &err);
-            kernels->tile = ops_kernel(program, "matmul_tile", &err);
+            kernels->one = clCreateKernel(program, "matmul_one", NULL);
+            kernels->tile = clCreateKernel(program, "matmul_tile", NULL);
             assert_true(kernels->one && kernels->tile);
             clReleaseProgram(program);
             ASSERT_OK(matmul_prove(ops, NUMERIC_INT8, LAYOUT_R16, types[i], &err), err);

@@ -8,6 +8,9 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 # Nothing of the user's is read or written.
 export HOME="$work/home" XDG_DATA_HOME="$work/data" XDG_CACHE_HOME="${PHI_TEST_CACHE:-$work/cache}" PHI_STORE="$work/plans.db"
+# What PoCL compiles depends on the sources alone: the scripts share it.
+export POCL_CACHE_DIR="$BUILD/tests/pocl"
+mkdir -p "$POCL_CACHE_DIR"
 unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE HF_HOME
 mkdir -p "$HOME"
 

@@ -2,9 +2,8 @@
 # Packed weights end to end: phiplan makes them, phirun maps them, anyone may delete them.
 . tests/cli/tap.sh
 
-# Compiled kernels may be shared with other tests; packed weights, which gc removes, may not.
-export POCL_DEVICES=pthread POCL_CACHE_DIR="$XDG_CACHE_HOME/phi/pocl" XDG_CACHE_HOME="$work/own"
-mkdir -p "$POCL_CACHE_DIR"
+# Packed weights, which gc removes, are not shared with other tests.
+export POCL_DEVICES=pthread XDG_CACHE_HOME="$work/own"
 phiplan=$BUILD/phiplan
 phirun=$BUILD/phirun
 model=$(data models/gguf/quantizable-tiny-Q4_1.gguf)
