@@ -2,7 +2,7 @@
 # Make the seeds of the fuzz programs again, byte for byte.
 # usage: sh tests/data/fuzz/make_seeds.sh [FOLDER]
 cd "${1:-$(dirname "$0")}" || exit 1
-mkdir -p fuzz_gguf fuzz_safetensors fuzz_tokenizer fuzz_chat_template fuzz_sentencepiece fuzz_model_config fuzz_store fuzz_device_map fuzz_prompt_cache fuzz_grammar
+mkdir -p fuzz_gguf fuzz_safetensors fuzz_tokenizer fuzz_chat_template fuzz_sentencepiece fuzz_model_config fuzz_store fuzz_device_map fuzz_prompt_cache fuzz_grammar fuzz_artifact
 
 byte() { printf "\\$(printf %03o $(($1 & 255)))"; }
 u32() { byte "$1"; byte $(($1 >> 8)); byte $(($1 >> 16)); byte $(($1 >> 24)); }
@@ -168,3 +168,14 @@ printf 'root ::= expr\nexpr ::= term (ws [-+] ws term)*\nterm ::= [0-9]{1,3} | "
 printf '{"type":"object","properties":{"a":{"type":"integer","minimum":-3,"maximum":120},"b":{"type":["string","null"],"maxLength":4},"c":{"enum":[1,"x",{"k":[]}]}},"required":["b"],"additionalProperties":{"$ref":"#/$defs/n"},"$defs":{"n":{"anyOf":[{"type":"number","exclusiveMinimum":0},{"const":null}]}}}\000abcdefgh' > fuzz_grammar/object
 printf '{"type":"array","prefixItems":[{"pattern":"^[A-Z]\\\\d{2,3}(a|b)?$"},{"format":"date-time"}],"items":{"oneOf":[{"type":"boolean"},{"$ref":"#"}]},"minItems":1,"maxItems":4}\0001234567' > fuzz_grammar/array
 printf '{"allOf":[{"type":"object","properties":{"a":{"type":"number"}}},{"properties":{"a":{"type":"integer"}},"required":["a"]}],"anyOf":[{"minProperties":1},true],"additionalProperties":false}\000xyz' > fuzz_grammar/merged
+
+# The first byte: which parts of the header are made right, pages.
+artifact_head() {   # version, entries
+    printf 'phi-art\n'; u32 "$1"; u32 "$2"; u64 8192; u32 0; u32 1; u32 1; u32 0
+    for i in 1 2 3 4 5 6 7 8; do printf aaaaaaaa; done
+    printf ffn.0; zeros 19; printf keep; zeros 12; zeros 128
+}
+artifact_entry() { u32 "$1"; u32 "$2"; u32 "$3"; u32 0; u64 "$4"; u64 "$5"; u64 "$6"; u64 "$7"; u64 "$8"; }   # role, type, layout, rows from, rows, columns, place, bytes
+{ byte 23; artifact_head 1 2; artifact_entry 0 0 0 0 1 64 4096 256; artifact_entry 5 4 1 0 16 32 4096 512; } > fuzz_artifact/two
+{ byte 55; artifact_head 1 2; artifact_entry 6 1 0 8 4 16 4096 128; artifact_entry 6 3 0 0 2 64 8192 136; zeros 1700; printf abc; } > fuzz_artifact/rows
+{ byte 11; artifact_head 2 0; } > fuzz_artifact/short
