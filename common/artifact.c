@@ -272,11 +272,14 @@ bool artifact_open(struct artifact *artifact, const char *path, const struct art
     int descriptor = file_open(path, &status, err);
     if (descriptor < 0)
         return false;
-    close(descriptor);
-    if ((uint64_t)status.st_size < ARTIFACT_ALIGNMENT)
-        return damaged(path, "it is too short", err);
-    if (!file_map_range(&artifact->map, path, 0, (uint64_t)status.st_size, err))
+    bool is_mapped = (uint64_t)status.st_size < ARTIFACT_ALIGNMENT
+        ? damaged(path, "it is too short", err)
+        : file_map_range(&artifact->map, path, 0, (uint64_t)status.st_size, err);
+    if (!is_mapped) {
+        close(descriptor);
         return false;
+    }
+    artifact->descriptor = descriptor;
     struct stored_header *header = malloc(sizeof *header);
     bool ok = header || error_set(err, ERROR_FAILED, "cannot open '%s': out of memory", path);
     if (ok) {
@@ -291,6 +294,8 @@ bool artifact_open(struct artifact *artifact, const char *path, const struct art
 }
 
 void artifact_release(struct artifact *artifact) {
+    if (artifact->map.bytes)
+        close(artifact->descriptor);
     file_map_release(&artifact->map);
     artifact->entry_count = 0;
 }

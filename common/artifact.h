@@ -39,6 +39,7 @@ struct artifact_entry {
 /* A file that is mapped. */
 struct artifact {
     struct file_map map;           /* the whole file */
+    int descriptor;                /* the same, to read; open while map.bytes is set */
     char checksum[65];             /* as its header has it */
     uint32_t entry_count;
     struct artifact_entry entries[ARTIFACT_MOST_ENTRIES];

@@ -166,18 +166,31 @@ bool r16_unpack(const struct r16_shape *shape, uint64_t first_row, uint64_t row_
     return true;
 }
 
-bool r16_cut(const struct r16_shape *whole, const void *from, uint64_t first_row, const struct r16_shape *part,
-             void *to) {
+bool r16_cut_by(const struct r16_shape *whole, r16_read *read, void *context, uint64_t first_row,
+                const struct r16_shape *part, void *to) {
     uint64_t group = first_row / GROUP_ROWS, blocks = whole->block_count;
     if (first_row % GROUP_ROWS || part->type != whole->type || part->block_count != blocks ||
         group > whole->group_count || part->group_count > whole->group_count - group)
         return false;
     const uint64_t cell_bytes[] = { quant_bytes(whole->type), GROUP_ROWS * 2, GROUP_ROWS * 2 };
-    const uint64_t at[] = { 0, whole->scales_at, whole->mins_at }, part_at[] = { 0, part->scales_at, part->mins_at };
+    const uint64_t at[] = { 0, whole->scales_at, whole->mins_at };
+    const uint64_t part_at[] = { 0, part->scales_at, part->mins_at, part->bytes };
     const int planes = whole->type == TENSOR_Q4_1 ? 3 : 2;
-    memset(to, 0, part->bytes);
-    for (int i = 0; i < planes; i++)
-        memcpy((uint8_t *)to + part_at[i], (const uint8_t *)from + at[i] + group * blocks * cell_bytes[i],
-               part->group_count * blocks * cell_bytes[i]);
+    bool ok = true;
+    for (int i = 0; ok && i < planes; i++) {
+        uint64_t bytes = part->group_count * blocks * cell_bytes[i], end = part_at[i + 1 < planes ? i + 1 : 3];
+        ok = read(context, at[i] + group * blocks * cell_bytes[i], (uint8_t *)to + part_at[i], bytes);
+        memset((uint8_t *)to + part_at[i] + bytes, 0, end - part_at[i] - bytes);   /* up to the next plane */
+    }
+    return ok;
+}
+
+static bool copy_bytes(void *context, uint64_t offset, void *target, uint64_t bytes) {
+    memcpy(target, (const uint8_t *)context + offset, bytes);
     return true;
+}
+
+bool r16_cut(const struct r16_shape *whole, const void *from, uint64_t first_row, const struct r16_shape *part,
+             void *to) {
+    return r16_cut_by(whole, copy_bytes, (void *)(uintptr_t)from, first_row, part, to);
 }

@@ -60,6 +60,12 @@ bool r16_pack(const struct r16_shape *shape, uint64_t first_row, uint64_t row_co
 bool r16_cut(const struct r16_shape *whole, const void *from, uint64_t first_row, const struct r16_shape *part,
              void *to);
 
+/* The same where the packed matrix is elsewhere: `read` puts `bytes` bytes of it, from `offset`
+ * on, at `target`; false ends the work and is returned. */
+typedef bool r16_read(void *context, uint64_t offset, void *target, uint64_t bytes);
+bool r16_cut_by(const struct r16_shape *whole, r16_read *read, void *context, uint64_t first_row,
+                const struct r16_shape *part, void *to);
+
 /* The reverse of r16_pack(), bit for bit. */
 bool r16_unpack(const struct r16_shape *shape, uint64_t first_row, uint64_t row_count, const void *packed,
                 void *rows);

@@ -94,6 +94,10 @@ void plan_unit_name(uint32_t unit_count, uint32_t unit, char name[24]);
 bool plan_shard_is_slice(const struct plan *plan, uint32_t index);
 void plan_shard_name(const struct plan *plan, uint32_t index, char name[48]);
 
+/* Whether the device (or any) streams units. */
+#define PLAN_ANY_DEVICE (-2)
+bool plan_streams(const struct plan *plan, int32_t device);
+
 /* Every unit covered exactly once (parts from 0 on without a gap; where they end,
  * only the model knows), devices in range, only embed on the host, KV only in
  * attn units. The sentence names the unit and the device. */

@@ -10,6 +10,12 @@
 
 #define GEMM_ROOM (64ull << 20)
 
+/* A window that is a small part of the memory, and still takes a disk some milliseconds to
+ * fill: that a piece is late by then is rare. */
+#define WINDOW_SHARE 8u
+#define WINDOW_LEAST (64ull << 10)
+#define WINDOW_MOST (16ull << 20)
+
 static const char *const kv_names[] = { "f32", "f16", "q8_0" };
 
 const char *kv_type_name(enum kv_type type) {
@@ -45,7 +51,7 @@ const char *buffer_role_name(enum buffer_role role) {
         [BUFFER_WIDE] = "wide", [BUFFER_LOGITS] = "logits", [BUFFER_TOKENS] = "tokens",
         [BUFFER_POSITIONS] = "positions", [BUFFER_SEQUENCES] = "sequences", [BUFFER_ROPE] = "rope",
         [BUFFER_GEMM] = "gemm", [BUFFER_PAGES] = "pages", [BUFFER_STAGE] = "stage",
-        [BUFFER_GATHER] = "gather",
+        [BUFFER_GATHER] = "gather", [BUFFER_WINDOW] = "window",
     };
     return names[role];
 }
@@ -194,7 +200,7 @@ static bool append(struct adding *to, struct buffer_spec spec) {
             return error_set(to->err, ERROR_FAILED, "the '%s' cache of %s takes %.1f MiB in one buffer and the "
                              "device allows %.1f MiB; try a smaller --ctx or --kv f16",
                              buffer_role_name(spec.role), to->owner, mib, limit);
-        if (spec.kind == BUFFER_WEIGHTS)
+        if (spec.kind == BUFFER_WEIGHTS || spec.kind == BUFFER_STREAMED)
             return error_set(to->err, ERROR_FAILED, "one row of '%s' of %s takes %.3f MiB and the device allows "
                              "buffers of %.3f MiB; leave this device out with --exclude",
                              buffer_role_name(spec.role), to->owner, mib, limit);
@@ -264,7 +270,13 @@ static uint64_t rows_bytes(enum weight_layout layout, enum tensor_type type, uin
 /* The most rows, in whole groups where that is possible, that fit the largest buffer. */
 static uint64_t most_rows(const struct adding *to, enum weight_layout layout, enum tensor_type type,
                           uint64_t rows, uint64_t columns) {
-    uint64_t largest = largest_buffer(to->options), groups = 0, too_many = rows / ROW_GROUP + 1;
+    const struct buffer_options *options = to->options;
+    uint64_t largest = largest_buffer(options), groups = 0, too_many = rows / ROW_GROUP + 1;
+    if (options->streamed && options->window_bytes && options->window_bytes < largest) {
+        uint64_t least = rows_bytes(layout, type, rows < ROW_GROUP ? rows : ROW_GROUP, columns);
+        if (least <= largest)
+            largest = options->window_bytes > least ? options->window_bytes : least;
+    }
     if (rows_bytes(layout, type, rows, columns) <= largest)
         return rows;
     while (too_many - groups > 1) {
@@ -291,7 +303,8 @@ static bool add_rows(struct adding *to, enum buffer_role role, enum tensor_type 
     while (row_count) {
         uint64_t rows = row_count < most ? row_count : most;
         if (!append(to, (struct buffer_spec){
-                .kind = BUFFER_WEIGHTS, .role = role, .unit = unit_index(to->model, to->unit), .type = type,
+                .kind = to->options->streamed ? BUFFER_STREAMED : BUFFER_WEIGHTS, .role = role,
+                .unit = unit_index(to->model, to->unit), .type = type,
                 .layout = layout, .parts = to->parts, .row_begin = row_begin, .row_count = rows,
                 .row_target = row_target, .column_count = columns,
                 .used_bytes = rows_bytes(layout, type, rows, columns) }))
@@ -489,4 +502,25 @@ bool device_part_buffers(const struct model *model, const struct part_range *par
         && add_scratch(&to, BUFFER_STAGING, BUFFER_STAGE, n, model->hidden_size, 4)
         && (!need.gather || (add_scratch(&to, BUFFER_STAGING, BUFFER_GATHER, n, need.gather, 4)
                              && add_scratch(&to, BUFFER_STAGING, BUFFER_GATHER, n, need.gather, 4)));
+}
+
+/* ---- windows ---- */
+
+uint64_t window_limit(uint64_t budget_bytes) {
+    uint64_t bytes = budget_bytes / WINDOW_SHARE;
+    if (!budget_bytes || bytes > WINDOW_MOST)
+        return WINDOW_MOST;
+    return larger(bytes, WINDOW_LEAST);
+}
+
+bool window_buffers(const struct model *model, const struct buffer_options *options, struct buffer_list *list,
+                    struct error *err) {
+    struct adding to = { .model = model, .options = options, .list = list, .err = err, .owner = "the window" };
+    uint64_t most = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (list->specs[i].kind == BUFFER_STREAMED)
+            most = larger(most, list->specs[i].used_bytes);
+    struct buffer_spec window = { .kind = BUFFER_STAGING, .role = BUFFER_WINDOW, .unit = UINT32_MAX,
+                                  .row_count = 1, .column_count = most, .used_bytes = most };
+    return !most || (append(&to, window) && append(&to, window));
 }

@@ -25,7 +25,11 @@ enum numeric_class {
     NUMERIC_INT8     /* quantised weights meet activations quantised in blocks of 32 */
 };
 
-enum buffer_kind { BUFFER_WEIGHTS, BUFFER_KV, BUFFER_SCRATCH, BUFFER_STAGING };
+enum buffer_kind {
+    BUFFER_WEIGHTS, BUFFER_KV, BUFFER_SCRATCH, BUFFER_STAGING,
+    BUFFER_STREAMED,    /* no buffer: rows of a streamed unit's matrix, as they come through the window */
+    BUFFER_KINDS
+};
 
 enum buffer_role {
     /* weights of a unit: which matrix or vector */
@@ -55,8 +59,9 @@ enum buffer_role {
     BUFFER_GEMM,        /* float32 rows of a matrix of another type; devices with a library's product */
     BUFFER_PAGES,       /* [sequences][pages of the context] int32: the page table */
     BUFFER_STAGE,       /* host staging of hops, [n][hidden] float32, two of them */
-    BUFFER_GATHER       /* the same for slices, [n][activation] float32, two of them, on the device that has
+    BUFFER_GATHER,      /* the same for slices, [n][activation] float32, two of them, on the device that has
                          * the first part: the whole activation, see common/unit_slice.h */
+    BUFFER_WINDOW       /* staging of streamed weights: the largest BUFFER_STREAMED entry, two of them */
 };
 
 struct buffer_spec {
@@ -77,7 +82,7 @@ struct buffer_spec {
 struct buffer_list {
     struct buffer_spec *specs;
     size_t count, capacity;
-    uint64_t total_bytes[4];   /* by buffer_kind */
+    uint64_t total_bytes[BUFFER_KINDS];
 };
 
 struct buffer_options {
@@ -91,7 +96,13 @@ struct buffer_options {
     bool has_gemm;              /* a library multiplies matrices of floats, of which it knows one type */
     uint64_t alignment;         /* of the device, in bytes; a power of two */
     uint64_t max_buffer_bytes;  /* largest single buffer */
+    bool streamed;              /* the unit's matrices are read for every pass: BUFFER_STREAMED entries */
+    uint64_t window_bytes;      /* what such an entry takes at most where its rows are not longer; 0: the largest buffer */
 };
+
+/* The window_bytes of a device that may use so much memory (0: not limited). The planner
+ * and the runtime must agree on it. */
+uint64_t window_limit(uint64_t budget_bytes);
 
 /* Append the weights and KV of a whole unit. Fails where one row, or the KV of
  * one unit, exceeds the largest buffer. */
@@ -118,6 +129,10 @@ bool device_buffers(const struct model *model, const bool *held, const struct bu
 /* The same where units may be held in part: parts [unit_count]. */
 bool device_part_buffers(const struct model *model, const struct part_range *parts,
                          const struct buffer_options *options, struct buffer_list *list, struct error *err);
+
+/* Append the two windows that the list's BUFFER_STREAMED entries need; none without any. */
+bool window_buffers(const struct model *model, const struct buffer_options *options, struct buffer_list *list,
+                    struct error *err);
 
 void buffer_list_release(struct buffer_list *list);
 

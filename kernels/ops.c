@@ -153,7 +153,7 @@ const struct ops_builds *ops_builds(const struct ops *ops) {
 void ops_note_buffers(struct ops_options *options, const struct buffer_list *list) {
     for (size_t i = 0; i < list->count; i++) {
         const struct buffer_spec *spec = &list->specs[i];
-        if (spec->kind != BUFFER_WEIGHTS || !buffer_role_is_matrix(spec->role))
+        if ((spec->kind != BUFFER_WEIGHTS && spec->kind != BUFFER_STREAMED) || !buffer_role_is_matrix(spec->role))
             continue;
         bool *types = spec->role == BUFFER_TABLE ? options->embed_types
                     : spec->layout == LAYOUT_R16 ? options->packed_types : options->weight_types;

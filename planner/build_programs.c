@@ -22,6 +22,7 @@ static bool note_kernels(const struct model *model, const struct plan *plan, uin
         .logit_rows = 1, .kv_type = plan->request.kv_type, .numeric = plan->numeric,
         .alignment = plan->devices[place].device.alignment,
         .max_buffer_bytes = plan->devices[place].max_buffer_bytes,
+        .window_bytes = window_limit(plan->devices[place].budget_bytes),
     };
     bool ok = true, is_converted;
     enum tensor_type type;
@@ -29,6 +30,7 @@ static bool note_kernels(const struct model *model, const struct plan *plan, uin
         const struct shard *shard = &plan->shards[i];
         if (shard->device != (int32_t)place)
             continue;
+        buffers.streamed = shard->residency == STREAMED;
         ok = shard_format_read(shard->format, &is_converted, &type, &buffers.layout) &&
              unit_part_buffers(model, unit_at(model, shard->unit),
                                (struct part_range){ shard->part_begin, shard->part_end }, &buffers, &list, err);

@@ -188,7 +188,9 @@ bool calibrate(const struct calibrate_input *input, struct calibrated *result, s
     }
     for (uint32_t d = 0; ok && d < input->plan->device_count; d++) {
         result->fit[d] = input->rates[d].fit;
-        result->is_fitted[d] = fit_device(&samples, d, points, &result->fit[d]);
+        /* Where weights are streamed the disk decides, of which the constants know nothing. */
+        result->is_fitted[d] = !plan_streams(input->plan, (int32_t)d) &&
+                               fit_device(&samples, d, points, &result->fit[d]);
     }
     for (unsigned phase = 0; ok && phase < RUN_PHASES; phase++) {
         compare(input, &samples, phase, -1, result, space, &result->all[phase]);

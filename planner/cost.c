@@ -309,6 +309,27 @@ struct unit_cost cost_parts_in(const struct model *model, struct unit unit, stru
     return cost;
 }
 
+struct unit_cost cost_streamed(const struct model *model, struct unit unit, const struct unit_cost *resident,
+                               double bytes_per_s, const struct workload *workload) {
+    struct unit_cost cost = *resident;
+    double bytes = 0;
+    for (unsigned r = 0; r < MATRIX_ROLES; r++) {
+        const struct weight_ref *refs[3];
+        uint32_t count = unit_matrix_refs(model, unit, matrix_roles[r], refs);
+        for (uint32_t i = 0; i < count; i++)
+            bytes += (double)model_ref_bytes(model, refs[i]);
+    }
+    /* The head is computed for the last pass of a prompt alone. */
+    const double seconds = bytes / bytes_per_s, one = unit.kind == UNIT_HEAD;
+    const double passes = one ? one : ceil((double)workload->prompt_tokens / workload->micro_batch);
+    cost.token_s = fmax(cost.token_s, seconds);
+    cost.prefill_s = fmax(cost.prefill_s, passes * seconds);
+    if (workload->crosses_rope_switch)
+        cost.rerun_s = fmax(cost.rerun_s, seconds * (one ? one : ceil((model->rope.original_context + 1.0) /
+                                                                      workload->micro_batch)));
+    return cost;
+}
+
 enum weight_layout cost_best_layout(const struct model *model, struct unit unit, const struct device_rates *rates,
                                     const struct workload *workload) {
     struct unit_cost rows = cost_unit_in(model, unit, LAYOUT_ROWS, rates, workload);

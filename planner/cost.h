@@ -98,6 +98,14 @@ struct unit_cost cost_parts_in(const struct model *model, struct unit unit, stru
                                enum weight_layout layout, const struct device_rates *rates,
                                const struct workload *workload);
 
+/* Where nothing was measured: what an ordinary SSD reads. */
+#define COST_STREAM_BYTES_PER_S 1e9
+
+/* What becomes of it where the unit's weights are read for every pass, `bytes_per_s`, while
+ * others are computed with. */
+struct unit_cost cost_streamed(const struct model *model, struct unit unit, const struct unit_cost *resident,
+                               double bytes_per_s, const struct workload *workload);
+
 /* LAYOUT_R16 where that makes the workload faster. */
 enum weight_layout cost_best_layout(const struct model *model, struct unit unit, const struct device_rates *rates,
                                     const struct workload *workload);

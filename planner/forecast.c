@@ -81,6 +81,8 @@ struct forecast forecast_make(const struct forecast_request *request) {
         if (to < 0)
             continue;
         struct unit_cost cost = cost_unit(model, unit_at(model, u), request->rates[to], workload);
+        if (request->streamed && request->streamed[u])
+            cost = cost_streamed(model, unit_at(model, u), &cost, request->stream_bytes_per_s, workload);
         add(&forecast, to, (struct forecast_share){ cost.prefill_s, cost.rerun_s, cost.token_s, cost.key_s });
     }
     const struct forecast_share *all = &forecast.all;

@@ -15,6 +15,8 @@ struct forecast_request {
     const struct device_rates *rates[PLAN_MAX_DEVICES];
     bool shares_memory[PLAN_MAX_DEVICES]; /* host RAM: such devices run at the same time in name only */
     const struct placement *placement;
+    const bool *streamed;                 /* [unit_count(model)]; NULL: none is */
+    double stream_bytes_per_s;            /* for those */
 };
 
 /* One token takes token_s + keys * key_s, hops included in token_s. An arrival

@@ -7,6 +7,7 @@
 #include "planner/pack_units.h"
 #include "planner/plan_make.h"
 #include "planner/simulate.h"
+#include "planner/stream_rate.h"
 #include "planner/weights_option.h"
 
 #include <stdio.h>
@@ -235,6 +236,8 @@ bool command_make_plan(const struct command *command, const struct plan_request 
 
     struct sizing_source source = { .model = model, .devices = &machine.devices, .rates = machine.rates,
                                     .memory_bytes = machine.memory_bytes, .host = &host, .map = map };
+    if (request.stream && !options->dry_run)
+        source.stream_bytes_per_s = stream_rate_measure(model, &host);
     bool planned = chooses ? weights_choose(model, &source, &request, &made, figures, &notes, err)
                            : plan_make(&source, &request, &made, &notes, err);
     fputs(notes.bytes, stderr);

@@ -61,7 +61,7 @@ static void measure_need(struct why *why) {
         bool ok = unit_buffers(model, unit_at(model, 1), &options, &list, NULL) &&
                   unit_buffers(model, unit_at(model, 2), &options, &list, NULL) &&
                   (why->holds || device_buffers(model, held, &options, &list, NULL));
-        for (unsigned kind = 0; ok && kind < sizeof list.total_bytes / sizeof *list.total_bytes; kind++)
+        for (unsigned kind = 0; ok && kind < BUFFER_KINDS; kind++)
             why->need_bytes += list.total_bytes[kind];
     }
     buffer_list_release(&list);
@@ -147,6 +147,12 @@ static void print_table(const struct why *why, struct text *text) {
     text_append_format(text, "%s in plan %lld '%s': %s\n", why->device, (long long)plan->id, plan->name,
                        why->holds ? held.bytes : "nothing");
     text_release(&held);
+    if (plan_streams(plan, (int32_t)why->index)) {
+        text_init(&held);
+        plan_report_streamed(plan, (int32_t)why->index, &held);
+        text_append_format(text, "%-12s%s\n%-12s%s\n", "streams", held.bytes, "", plan->binding);
+        text_release(&held);
+    }
     if (!why->holds && device->empty_reason[0])
         text_append_format(text, "%-12s%s\n", "why", device->empty_reason);
     size_print(why->need_bytes, need);

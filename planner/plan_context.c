@@ -2,6 +2,7 @@
 
 #include "common/host_memory.h"
 #include "common/weight_choice.h"
+#include "planner/stream_rate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,8 @@ bool plan_context_open(struct plan_context *context, const struct command *comma
     if (!context->plan || !plan_validate(context->plan, err) || !host_memory_read(&context->host, err))
         return false;
     context->model = open_planned_model(context->plan, err);
+    if (context->model && plan_streams(context->plan, PLAN_ANY_DEVICE))
+        context->stream_bytes_per_s = stream_rate_measure(context->model, &context->host);
     return context->model &&
            machine_of_plan(context->store, context->model, context->plan, &context->machine, err);
 }
@@ -68,7 +71,8 @@ bool plan_context_make(const struct plan_context *context, const struct plan_req
     struct plan_request copy = *request;
     struct sizing_source source = { .model = context->model, .devices = &context->machine.devices,
                                     .rates = context->machine.rates, .memory_bytes = context->machine.memory_bytes,
-                                    .host = &context->host, .required_device = required };
+                                    .host = &context->host, .required_device = required,
+                                    .stream_bytes_per_s = context->stream_bytes_per_s };
     struct text notes;
     text_init(&notes);
     bool ok = plan_make(&source, &copy, made, &notes, err);
@@ -88,13 +92,18 @@ bool plan_context_predict(struct plan_context *context, const struct calibration
     int32_t position[PLAN_MAX_DEVICES];
     struct placement placement = { .device = calloc(plan->unit_count, sizeof *placement.device),
                                    .slices = calloc(plan->shard_count + 1, sizeof *placement.slices) };
-    if (!placement.device || !placement.slices) {
+    bool *streamed = calloc(plan->unit_count, sizeof *streamed);
+    if (!placement.device || !placement.slices || !streamed) {
         free(placement.device);
         free(placement.slices);
+        free(streamed);
         return error_set(err, ERROR_FAILED, "cannot predict plan %lld: out of memory", (long long)plan->id);
     }
     struct forecast_request request = { .model = context->model, .workload = &workload, .placement = &placement,
-                                        .context = plan->request.context, .device_count = plan->device_count };
+                                        .context = plan->request.context, .device_count = plan->device_count,
+                                        .streamed = streamed, .stream_bytes_per_s = COST_STREAM_BYTES_PER_S };
+    if (context->stream_bytes_per_s > 0)
+        request.stream_bytes_per_s = context->stream_bytes_per_s;
     plan_context_rates(context, rates);
     for (uint32_t d = 0; d < plan->device_count; d++) {
         if (fit)
@@ -106,6 +115,7 @@ bool plan_context_predict(struct plan_context *context, const struct calibration
     for (uint32_t i = plan->shard_count; i-- > 0;) {
         const struct shard *shard = &plan->shards[i];
         placement.device[shard->unit] = shard->device;
+        streamed[shard->unit] |= shard->residency == STREAMED;
     }
     for (uint32_t i = 0; i < plan->shard_count; i++) {
         const struct shard *shard = &plan->shards[i];
@@ -118,6 +128,7 @@ bool plan_context_predict(struct plan_context *context, const struct calibration
     forecast_write(&forecast, &request, position, plan);
     free(placement.device);
     free(placement.slices);
+    free(streamed);
     return true;
 }
 

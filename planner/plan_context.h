@@ -14,6 +14,7 @@ struct plan_context {
     struct model *model;             /* opened where the plan found it */
     struct machine machine;          /* the plan's devices, in the order of a survey */
     struct host_memory host;         /* as it is now */
+    double stream_bytes_per_s;       /* measured where the plan streams; else 0 */
 };
 
 /* `argument`: an id, a MODEL, or NULL for the newest plan. Released even where it failed. */

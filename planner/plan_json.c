@@ -55,9 +55,11 @@ static bool print(json_t *root, struct text *text, struct error *err) {
     return (bytes && !text->failed) || error_set(err, ERROR_FAILED, "cannot write JSON: out of memory");
 }
 
-static json_t *unit_names(const struct plan *plan, int32_t device, uint64_t *weight_bytes) {
+/* `streamed`: the names of the streamed ones too; it is left NULL where there are none. */
+static json_t *unit_names(const struct plan *plan, int32_t device, uint64_t *weight_bytes, json_t **streamed) {
     json_t *units = json_array();
     *weight_bytes = 0;
+    *streamed = plan_streams(plan, device) ? json_array() : NULL;
     for (uint32_t i = 0; i < plan->shard_count; i++) {
         char name[48];
         if (plan->shards[i].device != device)
@@ -65,6 +67,8 @@ static json_t *unit_names(const struct plan *plan, int32_t device, uint64_t *wei
         *weight_bytes += plan->shards[i].weight_bytes;
         plan_shard_name(plan, i, name);
         json_array_append_new(units, json_string(name));
+        if (plan->shards[i].residency == STREAMED)
+            json_array_append_new(*streamed, json_string(name));
     }
     return units;
 }
@@ -72,11 +76,13 @@ static json_t *unit_names(const struct plan *plan, int32_t device, uint64_t *wei
 static json_t *device_entry(const struct plan *plan, int32_t index) {
     json_t *entry = json_object();
     uint64_t weight_bytes;
-    json_t *units = unit_names(plan, index, &weight_bytes);
+    json_t *streamed, *units = unit_names(plan, index, &weight_bytes, &streamed);
     static const struct plan_device host;
     const struct plan_device *device = index == PLAN_HOST ? &host : &plan->devices[index];
     set_text(entry, "device", index == PLAN_HOST ? "host" : device->device.short_name);
     set(entry, "units", units);
+    if (streamed)
+        set(entry, "streamed_units", streamed);
     set_bytes(entry, "weight_bytes", weight_bytes);
     set_bytes(entry, "kv_bytes", device->kv_bytes);
     set_bytes(entry, "scratch_bytes", device->scratch_bytes);

@@ -2,8 +2,10 @@
 
 #include "common/unit_weights.h"
 #include "common/weight_choice.h"
+#include "planner/accelerate_map.h"
 #include "planner/fixed_placement.h"
 #include "planner/forecast.h"
+#include "planner/stream_placement.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +16,8 @@
 static struct forecast_request forecast_question(const struct sizing *sizing, const struct placement *placement) {
     struct forecast_request question = {
         .model = sizing->source->model, .workload = &sizing->workload, .context = sizing->request->context,
-        .device_count = sizing->choice.count, .placement = placement,
+        .device_count = sizing->choice.count, .placement = placement, .streamed = sizing->streamed,
+        .stream_bytes_per_s = sizing_stream_rate(sizing),
     };
     for (uint32_t d = 0; d < sizing->choice.count; d++) {
         question.rates[d] = sizing_rates(sizing, (int32_t)d);
@@ -73,9 +76,9 @@ static void order_devices(const struct sizing *sizing, const struct placement *p
             place[d] = (int32_t)next++;
 }
 
-/* The bytes of a device as phirun will allocate them: stored weights, KV, scratch and
- * staging as they are; what rounding, widening (norms become float32) and norms that
- * several slices of a unit have add is slack. */
+/* The bytes of a device as phirun will allocate them: stored weights that stay there, KV,
+ * scratch and staging as they are; what rounding, widening (norms become float32) and
+ * norms that several slices of a unit have add is slack. */
 static bool account(const struct sizing *sizing, const struct placement *placement, uint32_t chosen,
                     struct plan_device *entry, struct error *err) {
     const struct model *model = sizing->source->model;
@@ -86,7 +89,7 @@ static bool account(const struct sizing *sizing, const struct placement *placeme
         return error_set(err, ERROR_FAILED, "cannot make the plan: out of memory");
     sizing_parts(sizing, placement, chosen, parts);
     for (uint32_t u = 0; u < units; u++)
-        if (parts[u].begin < parts[u].end)
+        if (parts[u].begin < parts[u].end && !(sizing->streamed && sizing->streamed[u]))
             entry->weight_bytes += unit_part_stored_bytes(model, unit_at(model, u), parts[u]);
     bool ok = sizing_list(sizing, parts, chosen, &list, err);
     if (ok) {
@@ -108,7 +111,8 @@ static bool add_shard(const struct sizing *sizing, const struct placement_slice 
     const struct unit unit = unit_at(model, slice->unit);
     const bool on_host = slice->device == PLACEMENT_HOST;
     struct shard shard = { .unit = slice->unit, .device = on_host ? PLAN_HOST : place[slice->device],
-                           .part_begin = slice->parts.begin, .part_end = slice->parts.end, .residency = RESIDENT,
+                           .part_begin = slice->parts.begin, .part_end = slice->parts.end,
+                           .residency = sizing->streamed && sizing->streamed[slice->unit] ? STREAMED : RESIDENT,
                            .weight_bytes = on_host ? sizing_stored_bytes(model, slice->unit, true)
                                                    : unit_part_stored_bytes(model, unit, slice->parts) };
     enum weight_layout layout = on_host ? LAYOUT_ROWS : sizing_layout(sizing, (uint32_t)slice->device, slice->unit);
@@ -195,6 +199,8 @@ static struct plan *write_plan(const struct sizing *sizing, const struct placeme
     forecast_write(&forecast, &question, place, plan);
     if (!placement_is_fixed(sizing))
         placement_binding(&sizing->input, &result->best, plan->binding, sizeof plan->binding);
+    if (sizing->streamed)
+        stream_sentence(sizing, &result->best, plan->binding, sizeof plan->binding);
     return plan;
 
 failed:
@@ -204,19 +210,24 @@ failed:
 
 /* ---- what would fit ---- */
 
-static bool place(const struct sizing *sizing, struct placement_result *result, struct text *notes,
-                  struct error *err) {
+static bool place(struct sizing *sizing, struct placement_result *result, struct text *notes, struct error *err) {
+    const char *name = sizing->request->policy;
+    struct error refused = { 0 };
     if (placement_is_fixed(sizing))
         return placement_fixed(sizing, result, notes, err);
-    if (strcmp(sizing->request->policy, "fill") == 0)
-        return placement_fill(&sizing->input, result, err);
-    if (strcmp(sizing->request->policy, "balanced") == 0)
-        return placement_balanced(&sizing->input, result, err);
-    return placement_fastest(&sizing->input, result, err);
+    placement_policy *policy = strcmp(name, "fill") == 0 ? placement_fill
+                             : strcmp(name, "balanced") == 0 ? placement_balanced : placement_fastest;
+    if (policy(&sizing->input, result, &refused))
+        return true;
+    if (result->infeasible && sizing->request->stream)
+        return placement_streamed(sizing, policy, result, err);
+    if (err)
+        *err = refused;
+    return false;
 }
 
 static bool would_fit(const struct sizing_source *source, const struct plan_request *request,
-                      enum kv_type kv_type, uint32_t context) {
+                      enum kv_type kv_type, uint32_t context, bool stream) {
     struct plan_request smaller = *request;
     struct sizing sizing;
     struct placement_result result = { 0 };
@@ -233,6 +244,8 @@ static bool would_fit(const struct sizing_source *source, const struct plan_requ
         placement_result_release(&result);
         fits = fits || placement_fastest(&sizing.input, &result, NULL);
         placement_result_release(&result);
+        fits = fits || (stream && placement_streamed(&sizing, placement_fastest, &result, NULL));
+        placement_result_release(&result);
         sizing_release(&sizing);
     }
     text_release(&notes);
@@ -240,24 +253,27 @@ static bool would_fit(const struct sizing_source *source, const struct plan_requ
 }
 
 /* Add to the sentence what would help: the largest context in whole KV pages that
- * fits, or float16 KV. */
+ * fits, or float16 KV, or streaming. */
 static bool advise(const struct sizing_source *source, const struct plan_request *request, struct error *err) {
+    const bool stream = request->stream, is_fixed = source->map || accelerate_is_policy(request->policy);
     uint32_t low = 0, high = request->context / KV_PAGE_TOKENS;   /* pages: low fits, high does not */
-    char sentence[sizeof err->text];
+    char sentence[sizeof err->text], help[160] = "";
+    if (!stream && !is_fixed && would_fit(source, request, request->kv_type, request->context, true))
+        snprintf(help, sizeof help, "; --stream would fit: it reads what is too much from the disk, for every token");
     snprintf(sentence, sizeof sentence, "%s", err->text);
-    if (request->kv_type == KV_F32 && would_fit(source, request, KV_F16, request->context))
-        return error_set(err, ERROR_FAILED, "%s; --kv f16 would fit", sentence);
-    if (high < 2 || !would_fit(source, request, request->kv_type, KV_PAGE_TOKENS))
+    if (request->kv_type == KV_F32 && would_fit(source, request, KV_F16, request->context, stream))
+        return error_set(err, ERROR_FAILED, "%s; --kv f16 would fit%s", sentence, help);
+    if (high < 2 || !would_fit(source, request, request->kv_type, KV_PAGE_TOKENS, stream))
         return error_set(err, ERROR_FAILED, "%s; no shorter --ctx fits either: free memory, raise --max-memory or "
-                         "name more devices", sentence);
+                         "name more devices%s", sentence, help);
     for (low = 1; high - low > 1;) {
         uint32_t middle = low + (high - low) / 2;
-        if (would_fit(source, request, request->kv_type, middle * KV_PAGE_TOKENS))
+        if (would_fit(source, request, request->kv_type, middle * KV_PAGE_TOKENS, stream))
             low = middle;
         else
             high = middle;
     }
-    return error_set(err, ERROR_FAILED, "%s; --ctx %u would fit", sentence, low * KV_PAGE_TOKENS);
+    return error_set(err, ERROR_FAILED, "%s; --ctx %u would fit%s", sentence, low * KV_PAGE_TOKENS, help);
 }
 
 bool plan_make(const struct sizing_source *source, struct plan_request *request, struct made_plan *made,

@@ -57,6 +57,8 @@ const char plan_options_help[] =
     "                      Accelerate puts it; hf-auto: where transformers does\n"
     "  --pin PATTERN=DEVICE     put units there: 'ffn.*=cpu1', 'embed=gpu0'\n"
     "  --forbid PATTERN=DEVICE  keep units away: 'head=gpu0'\n"
+    "  --stream            units that fit nowhere may be read from the disk for\n"
+    "                      every token; the plan says what that takes\n"
     "  --probe             measure the devices again\n"
     "  --simulate FILE     plan for the devices that a JSON file describes (see\n"
     "                      docs/simulate.md); stores nothing\n"
@@ -156,10 +158,6 @@ static bool parse_word(const char *option, char *field, size_t size, const char 
     return error_set(err, ERROR_USAGE, "--%s takes %s, not '%s'", option, known, text);
 }
 
-static bool not_yet(const char *what, struct error *err) {
-    return error_set(err, ERROR_USAGE, "'%s' is not part of this version; see phiplan --help for what is", what);
-}
-
 static const char *const policies[] = {
     "fastest", "fill", "balanced", "hf-sequential", "hf-balanced", "hf-balanced-low-0", "hf-auto", NULL
 };
@@ -240,7 +238,7 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_VERIFY: options->verify = true; return true;
     case OPTION_DRY_RUN: options->dry_run = true; return true;
     case OPTION_JSON: set_format(options, FORMAT_JSON); return true;
-    case OPTION_STREAM: return not_yet("--stream", err);
+    case OPTION_STREAM: request->stream = true; return true;
     case OPTION_SIMULATE:
         options->simulate = value;
         return *value || error_set(err, ERROR_USAGE, "--simulate is empty; give a file that describes devices");
@@ -284,6 +282,9 @@ static bool check_together(struct plan_options *options, bool format_given, stru
     if (options->simulate && (!makes_plan || options->probe))
         return error_set(err, ERROR_USAGE, "--simulate is for phiplan MODEL and import, and nothing can be measured with it");
     options->dry_run = options->dry_run || options->simulate;
+    if (request->stream && (verb == VERB_IMPORT || accelerate_is_policy(request->policy)))
+        return error_set(err, ERROR_USAGE, "--stream goes with the policies fastest, fill and balanced, which choose what is "
+                         "streamed; a map does not");
     if (verb == VERB_IMPORT && request->policy[0])
         return error_set(err, ERROR_USAGE, "--policy '%s' and the map both say where units go; leave one out",
                          request->policy);

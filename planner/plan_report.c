@@ -68,21 +68,24 @@ static const char *seconds_text(double seconds, char text[24]) {
 
 /* ---- what a device holds ---- */
 
+enum which { ALL_UNITS, RESIDENT_UNITS, STREAMED_UNITS };
+
 /* The share of a unit's parts that a device has: 1 for all, 0 for none. */
-static double share_of(const struct plan *plan, int32_t device, uint32_t unit) {
+static double share_of(const struct plan *plan, int32_t device, uint32_t unit, enum which which) {
     uint32_t parts = 0, held = 0;
     for (uint32_t i = 0; i < plan->shard_count; i++) {
         const struct shard *shard = &plan->shards[i];
         if (shard->unit != unit)
             continue;
+        bool is_wanted = which == ALL_UNITS || (which == STREAMED_UNITS) == (shard->residency == STREAMED);
         parts += shard->part_end - shard->part_begin;
-        held += shard->device == device ? shard->part_end - shard->part_begin : 0;
+        held += shard->device == device && is_wanted ? shard->part_end - shard->part_begin : 0;
     }
     return parts ? (double)held / parts : 0;
 }
 
-static bool holds(const struct plan *plan, int32_t device, uint32_t unit) {
-    return share_of(plan, device, unit) > 0;
+static bool holds(const struct plan *plan, int32_t device, uint32_t unit, enum which which) {
+    return share_of(plan, device, unit, which) > 0;
 }
 
 /* Blocks in a row of which a device has the same halves, in slices or whole. */
@@ -110,15 +113,15 @@ static void add_run(struct text *text, const struct run *run, uint32_t last) {
         add_share(text, run->shares / run->slices);
 }
 
-void plan_report_units(const struct plan *plan, int32_t device, struct text *text) {
+static void list_units(const struct plan *plan, int32_t device, enum which which, struct text *text) {
     const uint32_t blocks = (plan->unit_count - 2) / 2;
-    if (holds(plan, device, 0))
+    if (holds(plan, device, 0, which))
         text_append(text, "embed");
     struct run running = { .first = 0 };
     for (uint32_t block = 0; block <= blocks; block++) {
         struct run next = { .first = block };
         for (uint32_t half = 0; half < 2 && block < blocks; half++) {
-            double share = share_of(plan, device, 1 + 2 * block + half);
+            double share = share_of(plan, device, 1 + 2 * block + half, which);
             next.has[half] = share > 0;
             if (share > 0 && share < 1) {
                 next.is_sliced = true;
@@ -135,10 +138,32 @@ void plan_report_units(const struct plan *plan, int32_t device, struct text *tex
             add_run(text, &running, block - 1);
         running = next;
     }
-    if (holds(plan, device, plan->unit_count - 1)) {
+    if (holds(plan, device, plan->unit_count - 1, which)) {
         text_append(text, text->length ? ", head" : "head");
-        add_share(text, share_of(plan, device, plan->unit_count - 1));
+        add_share(text, share_of(plan, device, plan->unit_count - 1, which));
     }
+}
+
+void plan_report_units(const struct plan *plan, int32_t device, struct text *text) {
+    list_units(plan, device, ALL_UNITS, text);
+}
+
+void plan_report_streamed(const struct plan *plan, int32_t device, struct text *text) {
+    list_units(plan, device, STREAMED_UNITS, text);
+}
+
+/* "blocks 0-9, head; streams blocks 10-29" */
+static void list_holdings(const struct plan *plan, int32_t device, struct text *text) {
+    if (!plan_streams(plan, device)) {
+        plan_report_units(plan, device, text);
+        return;
+    }
+    struct text streamed;
+    text_init(&streamed);
+    list_units(plan, device, RESIDENT_UNITS, text);
+    plan_report_streamed(plan, device, &streamed);
+    text_append_format(text, "%sstreams %s", text->length ? "; " : "", streamed.bytes);
+    text_release(&streamed);
 }
 
 static uint64_t host_bytes(const struct plan *plan) {
@@ -157,7 +182,7 @@ static uint64_t buffer_bytes(const struct plan_device *device) {
 static void fill_row(const struct plan *plan, int32_t index, double token_seconds, struct row *row) {
     struct text units;
     text_init(&units);
-    plan_report_units(plan, index, &units);
+    list_holdings(plan, index, &units);
     if (index == PLAN_HOST) {
         snprintf(row->cells[0], sizeof row->cells[0], "host");
         snprintf(row->cells[1], sizeof row->cells[1], "%s", units.bytes);
@@ -228,7 +253,7 @@ void plan_report_table(const struct plan *plan, const struct plan_extra *extra, 
     double token_seconds = 0;
     for (uint32_t i = 0; i < plan->device_count; i++)
         token_seconds += plan->devices[i].decode_seconds;
-    if (holds(plan, PLAN_HOST, 0))
+    if (holds(plan, PLAN_HOST, 0, ALL_UNITS))
         fill_row(plan, PLAN_HOST, token_seconds, &table.rows[table.count++]);
     for (uint32_t i = 0; i < plan->device_count; i++)
         fill_row(plan, (int32_t)i, token_seconds, &table.rows[table.count++]);

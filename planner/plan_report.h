@@ -34,6 +34,9 @@ struct plan_extra {
 /* The units of a device (or PLAN_HOST) in words: "embed, blocks 0-29, attn 30, head". */
 void plan_report_units(const struct plan *plan, int32_t device, struct text *text);
 
+/* Of them, those that it streams. */
+void plan_report_streamed(const struct plan *plan, int32_t device, struct text *text);
+
 void plan_report_table(const struct plan *plan, const struct plan_extra *extra, struct text *text);
 
 /* One object with the keys that DESIGN section 9 names; NULL hashes and ids in a dry

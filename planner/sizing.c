@@ -79,7 +79,13 @@ struct buffer_options sizing_buffer_options(const struct sizing *sizing, uint32_
         .numeric = sizing->numeric, .layout = sizing_layout(sizing, chosen, unit),
         .has_gemm = sizing_uses_gemm(sizing, chosen),
         .alignment = sizing_device(sizing, chosen)->alignment,
-        .max_buffer_bytes = sizing->choice.chosen[chosen].max_buffer_bytes };
+        .max_buffer_bytes = sizing->choice.chosen[chosen].max_buffer_bytes,
+        .streamed = sizing->streamed && sizing->streamed[unit],
+        .window_bytes = window_limit(sizing->choice.chosen[chosen].budget_bytes) };
+}
+
+double sizing_stream_rate(const struct sizing *sizing) {
+    return sizing->source->stream_bytes_per_s > 0 ? sizing->source->stream_bytes_per_s : COST_STREAM_BYTES_PER_S;
 }
 
 uint64_t sizing_stored_bytes(const struct model *model, uint32_t unit, bool on_host) {
@@ -101,11 +107,12 @@ bool sizing_list(const struct sizing *sizing, const struct part_range *parts, ui
     struct buffer_options options = sizing_buffer_options(sizing, chosen, 0);
     for (uint32_t u = 0; u < sizing->input.unit_count; u++) {
         options.layout = sizing_layout(sizing, chosen, u);
+        options.streamed = sizing->streamed && sizing->streamed[u];
         if (parts[u].begin < parts[u].end &&
             !unit_part_buffers(model, unit_at(model, u), parts[u], &options, list, err))
             return false;
     }
-    return device_part_buffers(model, parts, &options, list, err);
+    return device_part_buffers(model, parts, &options, list, err) && window_buffers(model, &options, list, err);
 }
 
 uint64_t sizing_bytes(const struct sizing *sizing, const struct part_range *parts, uint32_t chosen) {
@@ -113,8 +120,8 @@ uint64_t sizing_bytes(const struct sizing *sizing, const struct part_range *part
     uint64_t bytes = UINT64_MAX;
     if (sizing_list(sizing, parts, chosen, &list, NULL)) {
         bytes = 0;
-        for (int kind = 0; kind < 4; kind++)
-            bytes += list.total_bytes[kind];
+        for (int kind = 0; kind < BUFFER_KINDS; kind++)
+            bytes += kind != BUFFER_STREAMED ? list.total_bytes[kind] : 0;
     }
     buffer_list_release(&list);
     return bytes;
@@ -304,6 +311,8 @@ void sizing_release(struct sizing *sizing) {
     placement_input_release(&sizing->input);
     free(sizing->costs);
     free(sizing->layouts);
+    free(sizing->streamed);
     sizing->costs = NULL;
     sizing->layouts = NULL;
+    sizing->streamed = NULL;
 }

@@ -16,6 +16,7 @@ struct sizing_source {
     const uint64_t *memory_bytes;        /* [devices->count]: what can be had; NULL: as reported */
     const struct host_memory *host;
     const struct device_map *map;        /* where units go, brought along; NULL: the policy decides */
+    double stream_bytes_per_s;           /* at which streamed weights can be read; 0: a typical figure */
     const char *required_device;         /* short name of one that must hold something; NULL: none */
 };
 
@@ -28,6 +29,7 @@ struct sizing {
     struct placement_input input;        /* devices in the order of choice.chosen */
     struct unit_cost *costs;             /* [chosen][unit] */
     enum weight_layout *layouts;         /* [chosen][unit] of the unit's matrices on that device */
+    bool *streamed;                      /* [unit]; NULL: none is; see stream_placement.h */
 };
 
 /* Warnings for people are appended to `notes`. */
@@ -51,6 +53,8 @@ bool sizing_list(const struct sizing *sizing, const struct part_range *parts, ui
                  struct buffer_list *list, struct error *err);
 /* Bytes of them; UINT64_MAX where they cannot be made. */
 uint64_t sizing_bytes(const struct sizing *sizing, const struct part_range *parts, uint32_t chosen);
+
+double sizing_stream_rate(const struct sizing *sizing);   /* B/s */
 
 /* Stored bytes of a unit's weights. A tied embedding that the host gathers from the
  * file has none of its own: they are the head's. */

@@ -50,7 +50,8 @@ static bool load_device(struct engine_device *device, struct error *err) {
     struct shard_request request = {
         .model = engine->model, .parts = device->parts, .options = &device->options,
         .device = device->planned->device.short_name, .context = device->context, .queue = device->queue,
-        .interrupted = engine->interrupted, .layouts = device->layouts, .artifacts = device->artifacts,
+        .interrupted = engine->interrupted, .layouts = device->layouts, .streamed = device->streamed,
+        .artifacts = device->artifacts,
         .in_place = device->present.unified_memory && !engine->discrete,
     };
     if (!shard_load(&device->memory, &request, err))
@@ -191,6 +192,7 @@ void engine_close(struct engine *engine) {
             clReleaseCommandQueue(device->queue);
         free(device->parts);
         free(device->layouts);
+        free(device->streamed);
     }
     for (uint32_t i = 0; i < engine->context_count; i++)
         clReleaseContext(engine->contexts[i]);
@@ -279,6 +281,13 @@ uint32_t engine_report(const struct engine *engine, struct engine_device_report 
             .decode_seconds = device->decode_seconds,
         };
         memcpy(report->device, device->planned->device.short_name, sizeof report->device);
+        if (device->memory.window) {
+            struct window_report window = weight_window_report(device->memory.window);
+            report->bytes_streamed = window.bytes;
+            report->stream_wait_seconds = window.wait_seconds;
+            report->pieces_streamed = window.piece_count;
+            report->pieces_late = window.late_count;
+        }
         for (uint32_t j = 0; j < engine->plan->shard_count; j++) {
             const struct shard *shard = &engine->plan->shards[j];
             if (shard->device >= 0 && &engine->plan->devices[shard->device] == device->planned)

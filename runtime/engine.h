@@ -52,6 +52,9 @@ struct engine_device_report {
     uint64_t bytes_loaded;         /* weights it was given, as the model's files store them */
     uint64_t bytes_allocated;      /* all buffers */
     double load_seconds, prefill_seconds, decode_seconds;   /* busy time of its thread */
+    uint64_t bytes_streamed;       /* read through its window so far, in pieces_streamed portions that were used */
+    uint64_t pieces_streamed, pieces_late;   /* late: not there when they were wanted */
+    double stream_wait_seconds;    /* of the busy time, for late portions */
 };
 
 /* Check the plan's devices against those present (ERROR_STALE names the field, the

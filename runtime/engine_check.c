@@ -26,7 +26,7 @@ bool engine_stale(const struct engine *engine, struct error *err, const char *fo
                      name);
 }
 
-/* What this version runs: resident, in a layout that it knows. */
+/* What this version runs: in a layout that it knows. */
 static bool check_shard(const struct engine *engine, const struct shard *shard, bool is_last_of_unit,
                         enum weight_layout *layout, struct error *err) {
     struct unit unit = unit_at(engine->model, shard->unit);
@@ -36,8 +36,6 @@ static bool check_shard(const struct engine *engine, const struct shard *shard, 
     if (is_last_of_unit ? shard->part_end != part_count : shard->part_end > part_count)
         return engine_stale(engine, err, "the plan places parts %u to %u of '%s', which has %u", shard->part_begin,
                             shard->part_end, name, part_count);
-    if (shard->residency != RESIDENT)
-        return engine_stale(engine, err, "the plan streams '%s'; phirun keeps every unit resident", name);
     enum tensor_type type, has;
     bool is_converted;
     if (!shard_format_read(shard->format, &is_converted, &type, layout))
@@ -95,7 +93,8 @@ static struct engine_device *device_for(struct engine *engine, uint32_t planned,
     device->planned = &engine->plan->devices[planned];
     device->parts = calloc(engine->plan->unit_count, sizeof *device->parts);
     device->layouts = calloc(engine->plan->unit_count, sizeof *device->layouts);
-    if (device->parts && device->layouts)
+    device->streamed = calloc(engine->plan->unit_count, sizeof *device->streamed);
+    if (device->parts && device->layouts && device->streamed)
         return device;
     error_set(err, ERROR_FAILED, "cannot list the plan's units: out of memory");
     return NULL;
@@ -118,6 +117,7 @@ static bool add_shard(struct engine *engine, const struct shard *shard, enum wei
         return engine_stale(engine, err, "the plan gives '%s' parts of '%s' in two layouts",
                             device->planned->device.short_name, name);
     *parts = (struct part_range){ is_first ? shard->part_begin : parts->begin, shard->part_end };
+    device->streamed[shard->unit] |= shard->residency == STREAMED;
     device->layouts[shard->unit] = layout;
     return true;
 }
@@ -189,6 +189,7 @@ static bool check_device(struct engine *engine, struct engine_device *device, co
         .alignment = present->info.alignment,
         .max_buffer_bytes = planned->max_buffer_bytes && planned->max_buffer_bytes < present->info.max_buffer_bytes
                                 ? planned->max_buffer_bytes : present->info.max_buffer_bytes,
+        .window_bytes = window_limit(planned->budget_bytes),
     };
     return true;
 }
@@ -217,10 +218,10 @@ static uint64_t bytes_for(const struct engine *engine, const struct engine_devic
     options.context = context;
     struct buffer_list list = { 0 };
     uint64_t bytes = UINT64_MAX;
-    if (shard_list_buffers(engine->model, device->parts, device->layouts, &options, &list, err)) {
+    if (shard_list_buffers(engine->model, device->parts, device->layouts, device->streamed, &options, &list, err)) {
         bytes = 0;
-        for (int kind = 0; kind < 4; kind++)
-            bytes += list.total_bytes[kind];
+        for (int kind = 0; kind < BUFFER_KINDS; kind++)
+            bytes += kind != BUFFER_STREAMED ? list.total_bytes[kind] : 0;
     }
     buffer_list_release(&list);
     return bytes;

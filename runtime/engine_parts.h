@@ -39,6 +39,7 @@ struct engine_device {
     struct ops *ops;                       /* of the worker's thread */
     struct part_range *parts;              /* [unit_count] what it holds of each unit */
     enum weight_layout *layouts;           /* [unit_count] */
+    bool *streamed;                        /* [unit_count] */
     bool gemm_types[TENSOR_TYPE_COUNT];    /* see engine_options */
     bool has_gemm;                         /* any of them */
     const struct artifact **artifacts;     /* [unit_count]; NULL where there is none */

@@ -55,19 +55,36 @@ static struct input_forms input_forms(const struct forward *forward, const struc
     return forms;
 }
 
+/* The matrix with its buffer; a streamed one is waited for. give_back() when what reads
+ * it is enqueued. */
+static bool take(const struct forward *forward, const struct device_matrix *entry, struct device_matrix *matrix,
+                 struct error *err) {
+    const struct device_memory *memory = forward->memory;
+    *matrix = *entry;
+    if (!entry->buffer)
+        matrix->buffer = weight_window_take(memory->window, (size_t)(entry - memory->matrices), err);
+    return matrix->buffer != NULL;
+}
+
+static bool give_back(const struct forward *forward, const struct device_matrix *entry, struct error *err) {
+    return entry->buffer || weight_window_return(forward->memory->window, err);
+}
+
 /* y [n][y_stride] (+)= W x, where x is in the act buffers in the forms wanted. */
 static bool multiply(const struct forward *forward, const struct matrix_list *list, cl_mem y, uint32_t y_stride,
                      uint32_t n, bool accumulate, struct error *err) {
     const struct device_memory *memory = forward->memory;
     for (uint32_t i = 0; i < list->count; i++) {
-        const struct device_matrix *matrix = &list->entries[i];
-        bool ok = takes_q8(forward, matrix)
-            ? op_matmul_q8(forward->ops, matrix, &memory->act_q8, y, n, y_stride, accumulate, err)
-            : takes_gemm(forward, matrix, n)
-            ? op_gemm(forward->ops, matrix, memory->shared[BUFFER_ACT], y, memory->shared[BUFFER_GEMM],
+        struct device_matrix matrix;
+        if (!take(forward, &list->entries[i], &matrix, err))
+            return false;
+        bool ok = takes_q8(forward, &matrix)
+            ? op_matmul_q8(forward->ops, &matrix, &memory->act_q8, y, n, y_stride, accumulate, err)
+            : takes_gemm(forward, &matrix, n)
+            ? op_gemm(forward->ops, &matrix, memory->shared[BUFFER_ACT], y, memory->shared[BUFFER_GEMM],
                       memory->gemm_bytes, n, y_stride, accumulate, err)
-            : op_matmul(forward->ops, matrix, memory->shared[BUFFER_ACT], y, n, y_stride, accumulate, err);
-        if (!ok)
+            : op_matmul(forward->ops, &matrix, memory->shared[BUFFER_ACT], y, n, y_stride, accumulate, err);
+        if (!give_back(forward, &list->entries[i], ok ? err : NULL) || !ok)
             return false;
     }
     return true;
@@ -90,10 +107,15 @@ static bool norm(const struct forward *forward, cl_mem weight, const struct matr
 
 static bool embed(const struct forward *forward, const struct unit_memory *unit, uint32_t n, struct error *err) {
     const struct device_memory *memory = forward->memory;
-    for (uint32_t i = 0; i < unit->input.count; i++)
-        if (!op_embed(forward->ops, &unit->input.entries[i], memory->shared[BUFFER_TOKENS],
-                      memory->shared[BUFFER_RESIDUAL], n, err))
+    for (uint32_t i = 0; i < unit->input.count; i++) {
+        struct device_matrix table;
+        if (!take(forward, &unit->input.entries[i], &table, err))
             return false;
+        bool ok = op_embed(forward->ops, &table, memory->shared[BUFFER_TOKENS], memory->shared[BUFFER_RESIDUAL], n,
+                           err);
+        if (!give_back(forward, &unit->input.entries[i], ok ? err : NULL) || !ok)
+            return false;
+    }
     return true;
 }
 

@@ -282,6 +282,11 @@ void loaded_model_report(const struct loaded_model *loaded) {
                 reports[i].device, reports[i].bytes_planned, reports[i].bytes_loaded,
                 reports[i].bytes_allocated, reports[i].load_seconds, reports[i].prefill_seconds,
                 reports[i].decode_seconds);
+    for (uint32_t i = 0; i < count; i++)
+        if (reports[i].bytes_streamed)
+            fprintf(stderr, "%s streamed %.1f MB; %" PRIu64 " of %" PRIu64 " portions were late, %.3f s in all\n",
+                    reports[i].device, 1e-6 * (double)reports[i].bytes_streamed, reports[i].pieces_late,
+                    reports[i].pieces_streamed, reports[i].stream_wait_seconds);
 }
 
 void loaded_model_record(const struct loaded_model *loaded, struct run_record *run) {

@@ -1,17 +1,21 @@
 #include "runtime/shard_loader.h"
 
+#include "common/unit_weights.h"
+
 #include <stdlib.h>
 
 bool shard_list_buffers(const struct model *model, const struct part_range *parts, const enum weight_layout *layouts,
-                        const struct buffer_options *options, struct buffer_list *list, struct error *err) {
+                        const bool *streamed, const struct buffer_options *options, struct buffer_list *list,
+                        struct error *err) {
     struct buffer_options laid_out = *options;
     for (uint32_t index = 0; index < unit_count(model); index++) {
         laid_out.layout = layouts[index];
+        laid_out.streamed = streamed[index];
         if (parts[index].begin < parts[index].end &&
             !unit_part_buffers(model, unit_at(model, index), parts[index], &laid_out, list, err))
             return false;
     }
-    return device_part_buffers(model, parts, options, list, err);
+    return device_part_buffers(model, parts, options, list, err) && window_buffers(model, options, list, err);
 }
 
 static bool create(struct device_memory *memory, const struct shard_request *request, size_t index,
@@ -22,7 +26,7 @@ static bool create(struct device_memory *memory, const struct shard_request *req
         memory->bytes_allocated += spec->bytes;
         return memory->buffers[index] != NULL;
     }
-    cl_mem_flags flags = CL_MEM_READ_WRITE;
+    cl_mem_flags flags = spec->role == BUFFER_WINDOW ? CL_MEM_READ_ONLY : CL_MEM_READ_WRITE;
     if (spec->kind == BUFFER_STAGING)
         flags |= CL_MEM_ALLOC_HOST_PTR;   /* pinned, where that matters */
     cl_int code;
@@ -32,6 +36,17 @@ static bool create(struct device_memory *memory, const struct shard_request *req
                              1e-6 * (double)spec->bytes, buffer_role_name(spec->role), request->device);
     memory->bytes_allocated += spec->bytes;
     return true;
+}
+
+static bool open_window(struct device_memory *memory, const struct shard_request *request, struct error *err) {
+    struct window_request window = { .list = &memory->list, .loader = &memory->weights, .queue = request->queue,
+                                     .device = request->device };
+    uint32_t found = 0;
+    for (size_t i = 0; i < memory->list.count; i++)
+        if (memory->list.specs[i].role == BUFFER_WINDOW && found < 2)
+            window.buffers[found++] = memory->buffers[i];
+    memory->window = found ? weight_window_open(&window, err) : NULL;
+    return !found || memory->window;
 }
 
 static bool map_stage(struct device_memory *memory, const struct shard_request *request,
@@ -88,7 +103,8 @@ bool shard_load(struct device_memory *memory, const struct shard_request *reques
         .model = request->model, .artifacts = request->artifacts, .context = request->context,
         .queue = request->queue, .device = request->device, .in_place = request->in_place,
     };
-    if (!shard_list_buffers(request->model, request->parts, request->layouts, request->options, &memory->list, err))
+    if (!shard_list_buffers(request->model, request->parts, request->layouts, request->streamed,
+                            request->options, &memory->list, err))
         return false;
     size_t count = memory->list.count;
     memory->units = calloc(unit_count(request->model), sizeof *memory->units);
@@ -105,9 +121,13 @@ bool shard_load(struct device_memory *memory, const struct shard_request *reques
         const struct buffer_spec *spec = &memory->list.specs[i];
         if (request->interrupted && *request->interrupted)
             return error_set(err, ERROR_INTERRUPTED, "interrupted while loading '%s'", request->device);
-        if (!create(memory, request, i, err))
+        if (spec->kind == BUFFER_STREAMED)
+            memory->weights.stored_bytes += unit_stored_bytes(request->model, spec);
+        else if (!create(memory, request, i, err))
             return false;
         cl_mem buffer = memory->buffers[i];
+        if (spec->role == BUFFER_WINDOW)
+            continue;
         if (spec->kind == BUFFER_STAGING) {
             if (!map_stage(memory, request, spec, buffer, err))
                 return false;
@@ -118,10 +138,12 @@ bool shard_load(struct device_memory *memory, const struct shard_request *reques
     memory->act_q8 = (struct q8_buffers){ memory->shared[BUFFER_ACT_Q8], memory->shared[BUFFER_ACT_SCALE],
                                           memory->shared[BUFFER_ACT_SUM] };
     cl_int code = clFinish(request->queue);
-    return code == CL_SUCCESS || opencl_failed(err, code, "cannot upload weights to '%s'", request->device);
+    return (code == CL_SUCCESS || opencl_failed(err, code, "cannot upload weights to '%s'", request->device)) &&
+           open_window(memory, request, err);
 }
 
 void device_memory_release(struct device_memory *memory, cl_command_queue queue) {
+    weight_window_close(memory->window);
     for (int slot = 0; slot < STAGE_COUNT; slot++) {
         if (memory->stage_buffers[slot])
             clEnqueueUnmapMemObject(queue, memory->stage_buffers[slot], memory->stage[slot], 0, NULL, NULL);

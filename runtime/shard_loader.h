@@ -7,6 +7,7 @@
 #include "common/unit_buffers.h"
 #include "kernels/ops.h"
 #include "runtime/weight_loader.h"
+#include "runtime/weight_window.h"
 
 #include <signal.h>
 
@@ -40,6 +41,8 @@ struct device_memory {
     cl_mem *buffers;                 /* [list.count], owned */
     struct device_matrix *matrices;  /* [list.count], owned; without a buffer where it is no matrix */
     cl_mem stage_buffers[STAGE_COUNT], gather_buffers[STAGE_COUNT];
+    struct weight_window *window;    /* owned; NULL where nothing is streamed. A matrix without a buffer comes */
+                                     /* through it, under its index in `matrices`                              */
     struct weight_loader weights;    /* owned; its mappings outlive the buffers */
     uint64_t bytes_allocated;
 };
@@ -48,6 +51,7 @@ struct shard_request {
     const struct model *model;
     const struct part_range *parts;  /* [unit_count] what this device holds of each unit */
     const enum weight_layout *layouts;            /* [unit_count] */
+    const bool *streamed;                         /* [unit_count] */
     const struct artifact *const *artifacts;      /* [unit_count]; NULL: not packed */
     bool in_place;                   /* use mapped pages as buffers */
     const struct buffer_options *options;
@@ -58,9 +62,10 @@ struct shard_request {
 };
 
 /* All the buffers that a device needs for the parts it holds of each unit, each in its
- * layout ([unit_count]), whatever options->layout. */
+ * layout and streamed or not ([unit_count]), whatever the options say of these. */
 bool shard_list_buffers(const struct model *model, const struct part_range *parts, const enum weight_layout *layouts,
-                        const struct buffer_options *options, struct buffer_list *list, struct error *err);
+                        const bool *streamed, const struct buffer_options *options, struct buffer_list *list,
+                        struct error *err);
 
 /* Allocate and load. On failure too, device_memory_release() must follow. */
 bool shard_load(struct device_memory *memory, const struct shard_request *request, struct error *err);

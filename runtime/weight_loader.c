@@ -2,6 +2,7 @@
 
 #include "common/unit_weights.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,8 +55,14 @@ static struct place in_model(struct weight_loader *loader, const struct buffer_s
     return (struct place){ map->bytes, map->size };
 }
 
+/* Rows that begin or end within a group of 16, as a slice's may, are packed again. */
+static bool has_whole_groups(const struct artifact_entry *entry, const struct buffer_spec *spec) {
+    const uint64_t first = spec->row_begin - entry->row_begin, end = first + spec->row_count;
+    return first % 16 == 0 && (end % 16 == 0 || end == entry->row_count);
+}
+
 /* The entry's bytes into memory of the device. */
-static bool fill(struct weight_loader *loader, const struct buffer_spec *spec, const struct artifact *artifact,
+static bool fill(const struct weight_loader *loader, const struct buffer_spec *spec, const struct artifact *artifact,
                  const struct artifact_entry *entry, void *target, struct error *err) {
     if (!entry)
         return unit_read_buffer(loader->model, spec, target, NULL, err);
@@ -68,10 +75,8 @@ static bool fill(struct weight_loader *loader, const struct buffer_spec *spec, c
     if (!r16_shape_init(&whole, entry->type, entry->row_count, entry->column_count) ||
         !r16_shape_init(&part, spec->type, spec->row_count, spec->column_count) || part.bytes != spec->used_bytes)
         return error_set(err, ERROR_FAILED, "packed weights do not have the rows of their buffer");
-    /* Rows that begin or end within a group of 16, as a slice's may, are packed again. */
-    const uint64_t first = spec->row_begin - entry->row_begin, end = first + spec->row_count;
-    bool whole_groups = first % 16 == 0 && (end % 16 == 0 || end == entry->row_count);
-    return (whole_groups && r16_cut(&whole, artifact->map.bytes + entry->offset, first, &part, target)) ||
+    const uint64_t first = spec->row_begin - entry->row_begin;
+    return (has_whole_groups(entry, spec) && r16_cut(&whole, artifact->map.bytes + entry->offset, first, &part, target)) ||
            unit_read_buffer(loader->model, spec, target, NULL, err);
 }
 
@@ -114,6 +119,49 @@ cl_mem weight_loader_buffer(struct weight_loader *loader, const struct buffer_sp
     if (buffer)
         loader->stored_bytes += unit_stored_bytes(loader->model, spec);
     return buffer;
+}
+
+/* Bytes of an entry by reading: mapped pages would pile up in this process. */
+struct entry_reader {
+    const struct artifact *artifact;
+    const struct artifact_entry *entry;
+    struct error *err;
+};
+
+static bool read_entry(void *context, uint64_t offset, void *target, uint64_t bytes) {
+    const struct entry_reader *reader = context;
+    return file_read_at(reader->artifact->descriptor, "packed weights", reader->entry->offset + offset, target, bytes,
+                        reader->err);
+}
+
+static bool read_packed(const struct entry_reader *reader, const struct buffer_spec *spec, void *target) {
+    const struct artifact_entry *entry = reader->entry;
+    struct r16_shape whole, part;
+    uint64_t row_bytes, row_begin = spec->row_begin - entry->row_begin;
+    /* The kernel's read-ahead would stop at the end of each plane. */
+    if (row_begin == 0)
+        posix_fadvise(reader->artifact->descriptor, (off_t)entry->offset, (off_t)entry->bytes, POSIX_FADV_WILLNEED);
+    if (spec->layout == LAYOUT_R16)
+        return r16_shape_init(&whole, entry->type, entry->row_count, entry->column_count) &&
+               r16_shape_init(&part, spec->type, spec->row_count, spec->column_count) &&
+               part.bytes == spec->used_bytes &&
+               r16_cut_by(&whole, read_entry, (void *)(uintptr_t)reader, row_begin, &part, target);
+    return tensor_bytes(spec->type, 1, spec->column_count, &row_bytes) &&
+           read_entry((void *)(uintptr_t)reader, row_begin * row_bytes, target, spec->used_bytes);
+}
+
+bool weight_loader_read(const struct weight_loader *loader, const struct buffer_spec *spec, void *target,
+                        struct error *err) {
+    const struct artifact *artifact = loader->artifacts ? loader->artifacts[spec->unit] : NULL;
+    const struct artifact_entry *entry = artifact ? artifact_find(artifact, spec) : NULL;
+    struct error reason = { 0 };
+    if (!entry || (spec->layout == LAYOUT_R16 && !has_whole_groups(entry, spec)))
+        return unit_read_buffer(loader->model, spec, target, NULL, err);
+    struct entry_reader reader = { artifact, entry, &reason };
+    if (read_packed(&reader, spec, target))
+        return true;
+    return error_set(err, ERROR_FAILED, "cannot stream weights to '%s': %s", loader->device,
+                     reason.text[0] ? reason.text : "packed weights do not have the rows of their buffer");
 }
 
 void weight_loader_release(struct weight_loader *loader) {

@@ -30,6 +30,11 @@ struct weight_loader {
 
 /* The buffer of a BUFFER_WEIGHTS entry, filled; the caller releases it. NULL on failure. */
 cl_mem weight_loader_buffer(struct weight_loader *loader, const struct buffer_spec *spec, struct error *err);
+
+/* The bytes of a BUFFER_STREAMED entry (spec->used_bytes) to `target`, in which they alone
+ * stay in memory. From one thread at a time. */
+bool weight_loader_read(const struct weight_loader *loader, const struct buffer_spec *spec, void *target,
+                        struct error *err);
 void weight_loader_release(struct weight_loader *loader);
 
 #endif

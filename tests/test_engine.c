@@ -311,7 +311,6 @@ static void set_environment(struct plan *plan) {
             strcpy(plan->environment[i].value, "pci-9");
 }
 static void other_parts(struct plan *plan) { plan->shards[2].part_end++; }
-static void streamed(struct plan *plan) { plan->shards[2].residency = STREAMED; }
 static void packed(struct plan *plan) { strcpy(plan->shards[2].format, "q4_0/r16"); }
 static void no_context(struct plan *plan) { plan->request.context = 0; }
 static void more_units(struct plan *plan) {
@@ -355,7 +354,6 @@ static void a_plan_that_cannot_be_run_is_refused(void **state) {
     if (!phi3())
         SKIP_BECAUSE(NO_PHI3);
     refuse(other_parts, false, ERROR_STALE, "ffn.0", "which has");
-    refuse(streamed, false, ERROR_STALE, "ffn.0", "streams");
     refuse(packed, false, ERROR_STALE, "q4_0/r16", "ffn.0");
     refuse(no_context, false, ERROR_STALE, "damaged", "phiplan '");
     refuse(more_units, false, ERROR_STALE, "units", "phiplan '");

@@ -105,7 +105,6 @@ static void wrong_usage_is_named(void **state) {
         { "a --weights q4_k", "--weights takes keep, f16, q8_0, q4_0, auto, not 'q4_k'" },
         { "a --slices auto", "--slices 'auto' is not part of this version" },
         { "list --format dot", "--format dot is for plans" },
-        { "a --stream", "'--stream' is not part of this version" },
         { "list --simulate x.json", "--simulate is for phiplan MODEL and import" },
         { "a --simulate x.json --probe", "nothing can be measured with it" },
         { "why", "no DEVICE given" },
