@@ -165,6 +165,10 @@ bool model_hash(const struct model *model, const struct hash_cache *cache, hash_
 /* SHA-256 of memory, as 64 hex digits. */
 void sha256_hex(const void *bytes, size_t size, char hex[65]);
 
+struct hash_part { const void *bytes; size_t size; };
+/* HMAC-SHA256 (RFC 2104) of the parts one after the other; "" where memory is out. */
+void hmac_sha256_hex(const void *key, size_t key_size, const struct hash_part *parts, size_t count, char hex[65]);
+
 /* ---- reading weights: weight_read.c ---- */
 
 /* Copy rows [row_begin, row_begin + row_count) of a ref (counted within the ref,

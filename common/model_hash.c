@@ -31,6 +31,21 @@ void sha256_hex(const void *bytes, size_t size, char hex[65]) {
     digits(digest, hex);
 }
 
+void hmac_sha256_hex(const void *key, size_t key_size, const struct hash_part *parts, size_t count, char hex[65]) {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    size_t digest_size = sizeof digest;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    EVP_PKEY *secret = EVP_PKEY_new_raw_private_key(EVP_PKEY_HMAC, NULL, key, key_size);
+    bool ok = context && secret && EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, secret) == 1;
+    for (size_t i = 0; ok && i < count; i++)
+        ok = EVP_DigestSignUpdate(context, parts[i].bytes, parts[i].size) == 1;
+    hex[0] = '\0';
+    if (ok && EVP_DigestSignFinal(context, digest, &digest_size) == 1 && digest_size == 32)
+        digits(digest, hex);
+    EVP_PKEY_free(secret);
+    EVP_MD_CTX_free(context);
+}
+
 struct hashing {
     const struct hash_cache *cache;   /* may be NULL */
     hash_progress *progress;          /* may be NULL */

@@ -244,7 +244,7 @@ create table program (
     launches     text not null,                    -- what was launched before the binary was taken
     binary       blob not null,                    -- zlib-compressed
     binary_bytes integer not null,                 -- before compression
-    checksum     text not null,                    -- SHA-256 before compression
+    checksum     text not null,                    -- HMAC-SHA256 under the user's own key: code of others is not run
     created      text not null,                    -- when it was built
     unique (device, driver, source_hash, launches)
 ) strict;

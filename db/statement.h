@@ -8,6 +8,7 @@
 #define DB_STATEMENT_H
 
 #include "common/error.h"
+#include "common/own_key.h"
 
 #include <pthread.h>
 #include <sqlite3.h>
@@ -18,7 +19,9 @@ struct plan_store {
     sqlite3 *db;
     char *path;
     bool read_only;
-    pthread_mutex_t lock;   /* for store_programs.c */
+    pthread_mutex_t lock;   /* for store_programs.c, as is the key */
+    struct own_key key;
+    bool has_key;
     unsigned ticks;         /* of STORE_TICK steps, since a statement was begun */
 };
 

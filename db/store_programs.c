@@ -5,19 +5,28 @@
 #include "db/plan_store.h"
 #include "db/statement.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Rows of a device beyond this are left over from kernels that changed. */
 #define MOST_PROGRAMS "512"
 
+/* What a binary is for, so that none can stand in the place of another. */
+static void sign(struct plan_store *store, const struct device *device, const struct program_key *key,
+                 const void *binary, size_t size, char hex[65]) {
+    char label[sizeof device->driver + sizeof key->source_hash + sizeof key->launches];
+    snprintf(label, sizeof label, "%s %s %s", key->source_hash, key->launches, device->driver);
+    own_key_sign(&store->key, label, binary, size, hex);
+}
+
 static bool is_damaged(struct error *reason, const struct program_key *key, const char *how) {
     return error_set(reason, ERROR_FAILED, "the stored binary of '%s' is damaged: %s", key->name, how);
 }
 
 /* The row under `statement` as a binary; NULL, with the reason, where it is not what was kept. */
-static unsigned char *inflate_row(struct statement *row, const struct program_key *key, size_t *size,
-                                  struct error *reason) {
+static unsigned char *inflate_row(struct statement *row, const struct device *device,
+                                  const struct program_key *key, size_t *size, struct error *reason) {
     size_t deflated_size;
     const void *deflated = take_blob(row, &deflated_size);
     uint64_t bytes = take_u64(row);
@@ -35,12 +44,12 @@ static unsigned char *inflate_row(struct statement *row, const struct program_ke
         return NULL;
     }
     if (decompress_bytes(deflated, deflated_size, binary, bytes, key->name, reason)) {
-        sha256_hex(binary, bytes, present);
-        if (strcmp(wanted, present) == 0) {
+        sign(row->store, device, key, binary, bytes, present);
+        if (present[0] && strcmp(wanted, present) == 0) {
             *size = bytes;
             return binary;
         }
-        is_damaged(reason, key, "its checksum is another");
+        is_damaged(reason, key, "its checksum is another, or another user's");
     }
     free(binary);
     return NULL;
@@ -55,6 +64,8 @@ static unsigned char *find_program(void *context, const struct device *device, c
     bool failed;
     device_identity(device, identity, sizeof identity);
     *reason = (struct error){ 0 };
+    if (!store->has_key)
+        return NULL;
     pthread_mutex_lock(&store->lock);
     if (statement_open(&find, store, "read a stored binary",
                        "SELECT p.binary, p.binary_bytes, p.checksum FROM device d JOIN program p ON p.device = d.id "
@@ -64,7 +75,7 @@ static unsigned char *find_program(void *context, const struct device *device, c
         put_text(&find, key->source_hash);
         put_text(&find, key->launches);
         if (statement_row(&find, &failed, reason))
-            binary = inflate_row(&find, key, size, reason);
+            binary = inflate_row(&find, device, key, size, reason);
     }
     statement_close(&find);
     pthread_mutex_unlock(&store->lock);
@@ -147,7 +158,7 @@ static bool keep_program(void *context, const struct device *device, const struc
               error_set(reason, ERROR_FAILED, "cannot keep the binary of '%s': out of memory", key->name);
     if (ok) {
         char checksum[65];
-        sha256_hex(binary, size, checksum);
+        sign(store, device, key, binary, size, checksum);
         pthread_mutex_lock(&store->lock);
         ok = save_program(store, device, key, deflated, deflated_size, checksum, size, reason);
         pthread_mutex_unlock(&store->lock);
@@ -157,6 +168,7 @@ static bool keep_program(void *context, const struct device *device, const struc
 }
 
 struct kernel_store plan_store_kernels(struct plan_store *store) {
+    store->has_key = own_key_read(&store->key, NULL);
     return (struct kernel_store){ .context = store, .find_program = find_program,
-                                  .keep_program = store->read_only ? NULL : keep_program };
+                                  .keep_program = store->read_only || !store->has_key ? NULL : keep_program };
 }

@@ -170,6 +170,26 @@ static void a_damaged_binary_is_refused_with_the_reason(void **state) {
     close_place(place);
 }
 
+/* The store of somebody else: its rows are read, its machine code is not run. */
+static void code_that_another_user_kept_is_refused(void **state) {
+    (void)state;
+    struct place *place = open_place();
+    char folder[4200];
+    struct error reason;
+    size_t size;
+    keep(place);
+    snprintf(folder, sizeof folder, "%s/somebody", test_folder());
+    setenv("XDG_DATA_HOME", folder, 1);
+    assert_null(find(place, &place->device, &some_key, &size, &reason));
+    assert_non_null(strstr(reason.text, "another user's"));
+    keep(place);
+    unsigned char *binary = find(place, &place->device, &some_key, &size, &reason);
+    assert_non_null(binary);
+    free(binary);
+    unsetenv("XDG_DATA_HOME");
+    close_place(place);
+}
+
 static void what_cannot_be_kept_is_no_more_than_a_reason(void **state) {
     (void)state;
     struct place *place = open_place();
@@ -191,6 +211,7 @@ int main(void) {
         cmocka_unit_test(a_binary_is_for_its_source_launches_device_and_driver_alone),
         cmocka_unit_test(a_new_binary_replaces_the_old_and_those_of_another_driver),
         cmocka_unit_test(a_damaged_binary_is_refused_with_the_reason),
+        cmocka_unit_test(code_that_another_user_kept_is_refused),
         cmocka_unit_test(what_cannot_be_kept_is_no_more_than_a_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

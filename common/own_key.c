@@ -1,0 +1,84 @@
+#include "common/own_key.h"
+
+#include "common/model.h"
+#include "common/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool name_file(struct text *path, struct error *err) {
+    const char *folder = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    if (folder && *folder == '/')
+        text_append_format(path, "%s/phi/key", folder);
+    else if (home && *home)
+        text_append_format(path, "%s/.local/share/phi/key", home);
+    else
+        return error_set(err, ERROR_FAILED, "there is no place for the key of compiled kernels: neither "
+                         "'XDG_DATA_HOME' nor 'HOME' is set");
+    return !path->failed || error_set(err, ERROR_FAILED, "cannot name the key of compiled kernels: out of memory");
+}
+
+static void make_folders(char *path) {
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(path, 0700);   /* what is missing in the end shows when the file is made */
+        *slash = '/';
+    }
+}
+
+/* Whole or not at all: written under another name, then linked; who comes second keeps the first. */
+static bool make(char *path, struct error *err) {
+    unsigned char fresh[32];
+    char *draft = NULL;
+    make_folders(path);
+    if (getrandom(fresh, sizeof fresh, 0) != (ssize_t)sizeof fresh || asprintf(&draft, "%s.%ld", path, (long)getpid()) < 0)
+        return error_set(err, ERROR_FAILED, "cannot make the key '%s' of compiled kernels: %s", path, strerror(errno));
+    unlink(draft);
+    int file = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = file >= 0 && write(file, fresh, sizeof fresh) == (ssize_t)sizeof fresh && fsync(file) == 0;
+    ok = (file < 0 || close(file) == 0) && ok && (link(draft, path) == 0 || errno == EEXIST);
+    if (!ok)
+        error_set(err, ERROR_FAILED, "cannot make the key '%s' of compiled kernels: %s", path, strerror(errno));
+    unlink(draft);
+    free(draft);
+    return ok;
+}
+
+bool own_key_read(struct own_key *key, struct error *err) {
+    struct text path;
+    text_init(&path);
+    bool ok = name_file(&path, err);
+    int file = -1;
+    if (ok) {
+        file = open(path.bytes, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (file < 0 && errno == ENOENT && (ok = make(path.bytes, err)))
+            file = open(path.bytes, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (ok && file < 0)
+            ok = error_set(err, ERROR_FAILED, "cannot read the key '%s' of compiled kernels: %s", path.bytes,
+                           strerror(errno));
+    }
+    if (ok) {
+        struct stat status;
+        unsigned char more;
+        ok = (fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == geteuid() &&
+              (status.st_mode & 077) == 0 && read(file, key->bytes, sizeof key->bytes) == (ssize_t)sizeof key->bytes &&
+              read(file, &more, 1) == 0) ||
+             error_set(err, ERROR_FAILED, "the key '%s' of compiled kernels is damaged or not yours alone; remove it",
+                       path.bytes);
+    }
+    if (file >= 0)
+        close(file);
+    text_release(&path);
+    return ok;
+}
+
+void own_key_sign(const struct own_key *key, const char *label, const void *bytes, size_t size, char hex[65]) {
+    const struct hash_part parts[] = { { label, strlen(label) + 1 }, { bytes, size } };
+    hmac_sha256_hex(key->bytes, sizeof key->bytes, parts, 2, hex);
+}
