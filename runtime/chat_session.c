@@ -153,6 +153,7 @@ bool chat_encode(const struct loaded_model *loaded, const char *source, const ch
                  struct error *err) {
     struct chat_context context = { .bos_token = tokenizer_bos_text(loaded->tokenizer),
                                     .eos_token = tokenizer_eos_text(loaded->tokenizer),
+                                    .named_tokens = tokenizer_named_texts(loaded->tokenizer),
                                     .add_generation_prompt = true };
     struct text text;
     text_init(&text);

@@ -68,7 +68,8 @@ bool chat_template_render_json(const char *source, const char *name, const json_
                                const json_t *variables, const struct chat_context *context,
                                struct text *prompt, struct error *err) {
     json_t *all = json_object();
-    bool ok = all && set_token(all, "bos_token", context->bos_token)
+    bool ok = all && (!context->named_tokens || json_object_update(all, (json_t *)context->named_tokens) == 0)
+        && set_token(all, "bos_token", context->bos_token)
         && set_token(all, "eos_token", context->eos_token) && set(all, "tools", json_null())
         && set(all, "documents", json_null())
         && set(all, "add_generation_prompt", json_boolean(context->add_generation_prompt))

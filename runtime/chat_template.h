@@ -19,6 +19,7 @@ struct chat_message {
 struct chat_context {
     const char *bos_token, *eos_token;   /* never NULL */
     bool add_generation_prompt;
+    const json_t *named_tokens;          /* other special tokens by name; NULL: none. Borrowed */
 };
 
 /* Render with a template's source. `name` (the model's, or the --template file's)

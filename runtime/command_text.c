@@ -136,6 +136,7 @@ bool command_template(const struct run_options *options, struct error *err) {
         }
         struct chat_context context = { .bos_token = tokenizer_bos_text(tokenizer),
                                         .eos_token = tokenizer_eos_text(tokenizer),
+                                        .named_tokens = tokenizer_named_texts(tokenizer),
                                         .add_generation_prompt = !options->no_generation_prompt };
         ok = ok && chat_template_render_json(template_source, name, messages, variables, &context, &prompt, err);
         if (ok)

@@ -108,10 +108,24 @@ bool jinja_put_repr(struct jinja *run, const struct jinja_value *value) {
     return good;
 }
 
+/* Nothing is printed for what is undefined. Of a special token that would be a silent hole in
+ * the prompt; bos_token and eos_token are known to be missing where they are. */
+static bool check_undefined(struct jinja *run, const struct jinja_value *value) {
+    static const char *const tokens[] = { "unk_token", "pad_token", "sep_token", "cls_token", "mask_token" };
+    const struct jinja_missing *missing = value->missing;
+    if (!missing || missing->owner != JINJA_ABSENT || missing->key.kind != JINJA_STRING)
+        return true;
+    struct jinja_string name = missing->key.string;
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
+        if (name.size == strlen(tokens[i]) && memcmp(name.bytes, tokens[i], name.size) == 0)
+            return jinja_unsupported(run, "the special token", name);
+    return true;
+}
+
 bool jinja_put(struct jinja *run, const struct jinja_value *value) {
     if (value->kind == JINJA_STRING)
         return jinja_put_string(run, value->string);
-    return value->kind == JINJA_UNDEFINED || jinja_put_repr(run, value);
+    return value->kind == JINJA_UNDEFINED ? check_undefined(run, value) : jinja_put_repr(run, value);
 }
 
 bool jinja_to_string(struct jinja *run, const struct jinja_value *value, struct jinja_string *out) {

@@ -59,6 +59,7 @@ static bool render(const char *source, const char *name, const struct run_option
     messages[count++] = (struct chat_message){ "user", typed->bytes };
     struct chat_context context = { .bos_token = tokenizer_bos_text(tokenizer),
                                     .eos_token = tokenizer_eos_text(tokenizer),
+                                    .named_tokens = tokenizer_named_texts(tokenizer),
                                     .add_generation_prompt = true };
     return chat_template_render(source, name, messages, count, &context, out, err);
 }

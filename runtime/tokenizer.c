@@ -89,6 +89,7 @@ void tokenizer_close(struct tokenizer *tokenizer) {
     free(tokenizer->is_special);
     free(tokenizer->bos_text);
     free(tokenizer->eos_text);
+    json_decref(tokenizer->named_texts);
     free(tokenizer->chat_template);
     free(tokenizer);
 }
@@ -320,6 +321,10 @@ const char *tokenizer_bos_text(const struct tokenizer *tokenizer) {
 
 const char *tokenizer_eos_text(const struct tokenizer *tokenizer) {
     return tokenizer->eos_text ? tokenizer->eos_text : "";
+}
+
+const json_t *tokenizer_named_texts(const struct tokenizer *tokenizer) {
+    return tokenizer->named_texts;
 }
 
 const char *tokenizer_chat_template(const struct tokenizer *tokenizer) {

@@ -8,6 +8,7 @@
 #define RUNTIME_TOKENIZER_H
 
 #include "common/error.h"
+#include "common/json.h"
 #include "common/model_source.h"
 #include "common/text.h"
 
@@ -66,6 +67,9 @@ uint32_t tokenizer_eos_ids(const struct tokenizer *tokenizer, int32_t *ids, uint
 int32_t tokenizer_bos_id(const struct tokenizer *tokenizer);  /* -1: none */
 const char *tokenizer_bos_text(const struct tokenizer *tokenizer);   /* "" where none; borrowed */
 const char *tokenizer_eos_text(const struct tokenizer *tokenizer);
+/* The spellings of the other special tokens that the model names ("pad_token", "unk_token", ...),
+ * as an object; NULL: none. Borrowed. */
+const json_t *tokenizer_named_texts(const struct tokenizer *tokenizer);
 
 /* The chat template's source (tokenizer_config.json, chat_template.jinja, GGUF);
  * NULL where the model has none. Borrowed. */

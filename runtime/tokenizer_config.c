@@ -39,6 +39,21 @@ static bool keep_token(char **place, const json_t *root, const char *key, struct
     return keep(place, json_is_object(value) ? json_object_get(value, "content") : value, err);
 }
 
+/* Special tokens that only templates ask for. */
+static bool keep_named(struct tokenizer *tokenizer, const json_t *root, struct error *err) {
+    static const char *const names[] = { "unk_token", "pad_token", "sep_token", "cls_token", "mask_token" };
+    if (!tokenizer->named_texts)
+        tokenizer->named_texts = json_object();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        json_t *value = json_object_get(root, names[i]);
+        value = json_is_object(value) ? json_object_get(value, "content") : value;
+        if (json_is_string(value) && !json_object_get(tokenizer->named_texts, names[i])
+            && json_object_set(tokenizer->named_texts, names[i], value) != 0)
+            return error_set(err, ERROR_FAILED, "cannot read the tokenizer's configuration: out of memory");
+    }
+    return true;
+}
+
 /* One template, or a list of named ones of which 'default' counts. */
 static bool keep_template(char **place, const json_t *value, struct error *err) {
     const json_t *item;
@@ -72,7 +87,7 @@ bool tokenizer_read_config(struct tokenizer *tokenizer, const struct model_sourc
     for (size_t i = 0; ok && i < 2; i++) {   /* the first that names a token wins */
         json_t *root = tokenizer_read_beside(source, files[i], &ok, err);
         ok = ok && keep_token(&tokenizer->bos_text, root, "bos_token", err)
-            && keep_token(&tokenizer->eos_text, root, "eos_token", err)
+            && keep_token(&tokenizer->eos_text, root, "eos_token", err) && keep_named(tokenizer, root, err)
             && keep_template(&tokenizer->chat_template, json_object_get(root, "chat_template"), err);
         json_decref(root);
     }

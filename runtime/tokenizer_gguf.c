@@ -232,6 +232,23 @@ static bool keep_piece(struct reader *reader, char **place, int32_t id) {
     return keep_text(reader, place, piece, length);
 }
 
+/* Special tokens that only templates ask for. */
+static bool keep_named(struct reader *reader) {
+    static const struct { const char *key, *name; } named[] = {
+        { "tokenizer.ggml.unknown_token_id", "unk_token" }, { "tokenizer.ggml.padding_token_id", "pad_token" },
+        { "tokenizer.ggml.seperator_token_id", "sep_token" }, { "tokenizer.ggml.cls_token_id", "cls_token" },
+        { "tokenizer.ggml.mask_token_id", "mask_token" },
+    };
+    json_t *texts = reader->tokenizer->named_texts = json_object();
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
+        size_t length = 0;
+        const char *piece = tokenizer_spelling(reader->tokenizer, special_id(reader, named[i].key), &length);
+        if (piece && json_object_set_new(texts, named[i].name, json_stringn(piece, length)) != 0)
+            return fail(reader, "no memory");
+    }
+    return true;
+}
+
 static bool read_special(struct reader *reader, bool adds_bos) {
     struct tokenizer *tokenizer = reader->tokenizer;
     bool adds_eos = false;
@@ -249,7 +266,7 @@ static bool read_special(struct reader *reader, bool adds_bos) {
     tokenizer_add_eos(tokenizer, eos);
     tokenizer_add_eos(tokenizer, special_id(reader, "tokenizer.ggml.eot_token_id"));
     return keep_piece(reader, &tokenizer->bos_text, tokenizer->bos_id)
-        && keep_piece(reader, &tokenizer->eos_text, eos)
+        && keep_piece(reader, &tokenizer->eos_text, eos) && keep_named(reader)
         && keep_text(reader, &tokenizer->chat_template, template.bytes, template.length);
 }
 

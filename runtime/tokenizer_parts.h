@@ -38,6 +38,7 @@ struct tokenizer {
     int32_t eos_ids[EOS_LIMIT];
     unsigned eos_count;
     char *bos_text, *eos_text, *chat_template;   /* owned; NULL: none */
+    json_t *named_texts;                 /* owned; of other special tokens, by name: "pad_token"; NULL: none */
 };
 
 /* Readers fill an empty tokenizer; on failure tokenizer_close() clears up. */

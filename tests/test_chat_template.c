@@ -48,7 +48,7 @@ static void check_renderings(const json_t *root, const json_t *item, const char 
         size_t count = read_messages(golden_get(find_named(golden_get(root, "conversations"), conversation),
                                                 "messages"), messages, 32);
         struct chat_context context = { string_of(item, "bos_token"), string_of(item, "eos_token"),
-                                        json_is_true(golden_get(rendered, "add_generation_prompt")) };
+                                        json_is_true(golden_get(rendered, "add_generation_prompt")), NULL };
         struct error err = { 0 };
         struct text prompt;
         text_init(&prompt);
@@ -101,7 +101,7 @@ static const struct chat_message talk[] = {
 };
 
 static bool render(const char *source, struct text *out, struct error *err) {
-    struct chat_context context = { "<s>", "</s>", true };
+    struct chat_context context = { "<s>", "</s>", true, NULL };
     text_init(out);
     return chat_template_render(source, "m", talk, 4, &context, out, err);
 }
@@ -109,7 +109,7 @@ static bool render(const char *source, struct text *out, struct error *err) {
 static void bytes_that_are_no_text_become_replacement_characters(void **state) {
     (void)state;
     const struct chat_message message = { "user", "a\xff\xc3" };
-    struct chat_context context = { "", "", true };
+    struct chat_context context = { "", "", true, NULL };
     struct error err = { 0 };
     struct text out;
     text_init(&out);
@@ -130,7 +130,7 @@ static void messages_keep_what_else_they_hold(void **state) {
         " {\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"function\": {\"name\": \"f\","
         " \"arguments\": {\"z\": 1, \"a\": [true, 2.50]}}}]}], \"tools\": [{\"name\": \"f\"}, {\"name\": \"g\"}],"
         " \"enable_thinking\": false}", 0, NULL);
-    struct chat_context context = { "<s>", "</s>", true };
+    struct chat_context context = { "<s>", "</s>", true, NULL };
     struct error err = { 0 };
     struct text out;
     text_init(&out);
@@ -156,8 +156,28 @@ static void a_failure_leaves_the_prompt_as_it_was(void **state) {
     text_release(&out);
 }
 
+/* A hole in the prompt would go unseen: what the model does not name is refused. */
+static void special_tokens_are_printed_or_refused(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct text out;
+    json_t *named = json_pack("{s:s}", "unk_token", "<?>");
+    struct chat_context context = { "", "", true, named };
+    text_init(&out);
+    ASSERT_OK(chat_template_render("{{ unk_token ~ bos_token }}{% if pad_token is defined %}{{ pad_token }}{% endif %}", "m",
+                                   talk, 4, &context, &out, &err), err);
+    assert_string_equal(out.bytes, "<?>");
+    assert_false(chat_template_render("{{ unk_token }}{{ 'x' ~ pad_token }}", "m", talk, 4, &context, &out, &err));
+    assert_string_equal(err.text, "the chat template of 'm' uses the special token 'pad_token' in line 1, which phirun "
+                                  "does not know; choose another template with --template or give the whole prompt "
+                                  "with --raw");
+    text_release(&out);
+    json_decref(named);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(special_tokens_are_printed_or_refused),
         cmocka_unit_test(published_templates_render_like_the_reference),
         cmocka_unit_test(built_in_templates_render_like_the_published_ones),
         cmocka_unit_test(bytes_that_are_no_text_become_replacement_characters),

@@ -127,9 +127,10 @@ static void names_and_templates_come_from_the_files_beside(void **state) {
     write_file(folder, "tokenizer.json", "{\"added_tokens\":[{\"id\":5,\"content\":\"<s>\",\"special\":true},{\"id\":6,"
                "\"content\":\"</s>\",\"special\":true},{\"id\":7,\"content\":\"<|im_end|>\",\"special\":true}]," MODEL "}");
     write_file(folder, "tokenizer_config.json", "{\"bos_token\":{\"content\":\"<s>\",\"__type\":\"AddedToken\"},"
+               "\"pad_token\":{\"content\":\"<pad>\"},\"unk_token\":null,"
                "\"model_max_length\":1000000000000000019884624838656,\"chat_template\":[{\"name\":\"rag\",\"template\":"
                "\"R\"},{\"name\":\"default\",\"template\":\"D\"}]}");
-    write_file(folder, "special_tokens_map.json", "{\"bos_token\":\"</s>\",\"eos_token\":\"</s>\"}");
+    write_file(folder, "special_tokens_map.json", "{\"bos_token\":\"</s>\",\"eos_token\":\"</s>\",\"pad_token\":\"x\"}");
     write_file(folder, "config.json", "{\"vocab_size\":12}");
     struct tokenizer *tokenizer = open_folder(folder, &err);
     ASSERT_OK(tokenizer != NULL, err);
@@ -137,6 +138,9 @@ static void names_and_templates_come_from_the_files_beside(void **state) {
     assert_int_equal(tokenizer_bos_id(tokenizer), 5);
     assert_string_equal(tokenizer_bos_text(tokenizer), "<s>");
     assert_string_equal(tokenizer_eos_text(tokenizer), "</s>");
+    const json_t *named = tokenizer_named_texts(tokenizer);
+    assert_string_equal(json_string_value(json_object_get(named, "pad_token")), "<pad>");
+    assert_int_equal(json_object_size(named), 1);
     assert_int_equal(tokenizer_eos_ids(tokenizer, ids, 4), 2);
     assert_int_equal(ids[0], 6);
     assert_int_equal(ids[1], 7);
@@ -192,6 +196,15 @@ static void a_stream_goes_on_where_the_prompt_ended(void **state) {
     stream = token_stream_new(tokenizer, NULL, 0, true);
     ASSERT_OK(token_stream_feed(stream, word, &text, &err), err);
     assert_string_equal(text.bytes, "the");
+    token_stream_free(stream);
+
+    /* A line end in bytes belongs to the prompt that it ends. */
+    text_clear(&text);
+    int32_t line_end = tokenizer_id(tokenizer, "<0x0A>");
+    assert_true(line_end > 0);
+    stream = token_stream_new(tokenizer, (int32_t[]){ word, line_end }, 2, true);
+    ASSERT_OK(token_stream_feed(stream, word, &text, &err), err);
+    assert_string_equal(text.bytes, " the");
     token_stream_free(stream);
     text_release(&text);
     tokenizer_close(tokenizer);
