@@ -1,15 +1,16 @@
 /* Many prompts from a file, one JSON object a line; the results in a file of the same kind.
  *
- * A result line is written with one call and synced before the next prompt is run, so that
- * a killed run loses at most the line it was at: what the output file holds is done, and a
- * torn last line is dropped. Results name their input line and a hash of it, so that a
- * changed input is noticed. One timeline serves all: what a prompt has in common with the
- * one before is not run again. */
+ * A result line is written with one call and synced, in the order of the input, so that a
+ * killed run loses no more than the lines that were under way: what the output file holds is
+ * done, and a torn last line is dropped. Results name their input line and a hash of it, so
+ * that a changed input is noticed. Prompts run together (prompt_lanes.h), a few lines ahead of
+ * the oldest that is not done; what they have in common is not run again. */
 #include "common/file_map.h"
 #include "common/json.h"
 #include "runtime/chat_session.h"
 #include "runtime/commands.h"
 #include "runtime/prompt.h"
+#include "runtime/prompt_lanes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,13 +22,14 @@
 #include <unistd.h>
 
 #define MOST_SEQUENCES 64u
+#define JOBS 32u                /* lines that may be under way or done before the oldest of them */
 #define RESULT_START "{\"line\":"
 
 struct batch {
     const struct run_options *options;
     struct loaded_model loaded;
     struct generation_settings settings;     /* without a line's own */
-    struct session *session;
+    struct prompt_lanes *lanes;
     struct constraint_store constraints;
     char *source;                            /* of the chat template, once it was needed */
     const char *source_name;
@@ -36,6 +38,17 @@ struct batch {
     uint32_t line_count, done, first; /* lines with something in them; of this run: from `first` on */
     double started, told;
     struct run_record total;
+};
+
+/* A line from its reading to its writing. */
+struct job {
+    json_t *out;                 /* the result so far; NULL: a free place */
+    json_t *id;                  /* the line's, for the end of the result; may be NULL */
+    bool is_done;
+    struct generation_settings settings;
+    struct prompt prompt;
+    struct generate_request request;
+    struct generation result;
 };
 
 /* ---- lines ---- */
@@ -220,42 +233,88 @@ static bool check_keys(json_t *object, const char *what, struct error *err) {
     return true;
 }
 
-/* Sets *problem where the line gets an error for a result. False: end of the run. */
-static bool run_line(struct batch *batch, json_t *object, const char *what, json_t *out,
-                     struct error *problem, struct error *err) {
-    struct generation_settings settings = { 0 };
-    struct prompt prompt = { 0 };
-    struct generation result = { 0 };
-    text_init(&prompt.text);
-    bool is_ready = check_keys(object, what, problem)
-                    && generation_settings_make(&settings, batch->loaded.model, batch->loaded.tokenizer, batch->options,
-                                             problem)
-                    && generation_settings_read(&settings, object, batch->loaded.tokenizer, what, problem)
-                    && line_prompt(batch, object, what, &prompt, problem);
-    if (is_ready && generation_settings_sequences(&settings) > MOST_SEQUENCES)
-        is_ready = error_set(problem, ERROR_USAGE, "%s wants more than %u sequences", what, MOST_SEQUENCES);
-    bool ok = true;
-    if (is_ready) {
-        struct generate_request request = {
-            .session = batch->session, .engine = batch->loaded.engine, .tokenizer = batch->loaded.tokenizer,
-            .settings = &settings, .prompt = prompt.ids, .count = prompt.count,
-            .constraints = &batch->constraints,
-        };
-        ok = generate(&request, &result, problem);
-        batch->total.prompt_tokens += prompt.count - result.reused;
-        batch->total.new_tokens += result.token_count;
-        batch->total.prefill_s += result.prefill_s;
-        batch->total.decode_s += result.decode_s;
-        if (ok)
-            add_results(out, &prompt, &result);
-        else if (problem->kind != ERROR_USAGE)
-            *err = *problem;
-        ok = ok || problem->kind == ERROR_USAGE;
+static void job_release(struct job *job) {
+    json_decref(job->out);
+    json_decref(job->id);
+    generation_release(&job->result);
+    prompt_release(&job->prompt);
+    generation_settings_release(&job->settings);
+    *job = (struct job){ 0 };
+}
+
+static void fail_job(struct job *job, const struct error *problem) {
+    json_object_set_new(job->out, "error", json_string(problem->text));
+    job->is_done = true;
+}
+
+/* A line as a job; what is wrong with it is its result. False: out of memory. */
+static bool read_line(struct batch *batch, struct job *job, uint32_t number, const char *line, size_t size,
+                      struct error *err) {
+    char what[40], hash[20];
+    struct error problem = { 0 };
+    snprintf(what, sizeof what, "line %u", number);
+    snprintf(hash, sizeof hash, "%016" PRIx64, hash_line(line, size));
+    *job = (struct job){ .out = json_pack("{s:i, s:s}", "line", (int)number, "input", hash) };
+    if (!job->out)
+        return error_set(err, ERROR_FAILED, "cannot read %s: out of memory", what);
+    text_init(&job->prompt.text);
+    json_t *object = json_read_text(line, size, what, &problem);
+    bool ok = object && (json_is_object(object) || error_set(&problem, ERROR_USAGE, "%s is no JSON object", what));
+    job->id = json_incref(json_object_get(object, "id"));
+    ok = ok && check_keys(object, what, &problem)
+         && generation_settings_make(&job->settings, batch->loaded.model, batch->loaded.tokenizer, batch->options,
+                                     &problem)
+         && generation_settings_read(&job->settings, object, batch->loaded.tokenizer, what, &problem)
+         && line_prompt(batch, object, what, &job->prompt, &problem);
+    if (ok && generation_settings_sequences(&job->settings) > MOST_SEQUENCES)
+        ok = error_set(&problem, ERROR_USAGE, "%s wants more than %u sequences", what, MOST_SEQUENCES);
+    json_decref(object);
+    if (!ok)
+        fail_job(job, &problem);
+    job->request = (struct generate_request){
+        .engine = batch->loaded.engine, .tokenizer = batch->loaded.tokenizer, .settings = &job->settings,
+        .constraints = &batch->constraints, .prompt = job->prompt.ids, .count = job->prompt.count,
+    };
+    return true;
+}
+
+static void finish_job(struct batch *batch, struct job *job) {
+    batch->total.prompt_tokens += job->prompt.count - job->result.reused;
+    batch->total.new_tokens += job->result.token_count;
+    batch->total.prefill_s += job->result.prefill_s;
+    add_results(job->out, &job->prompt, &job->result);
+    job->is_done = true;
+}
+
+/* What a line asks wrongly is its result; anything else ends the run. */
+static bool judge_failure(struct job *job, const struct error *problem, struct error *err) {
+    if (problem->kind == ERROR_USAGE) {
+        fail_job(job, problem);
+        return true;
     }
-    generation_release(&result);
-    prompt_release(&prompt);
-    generation_settings_release(&settings);
-    return ok;
+    *err = *problem;
+    return false;
+}
+
+/* Begin a job, or do all of it. Sets *is_taken unless it has to wait for others. */
+static bool start_job(struct batch *batch, struct job *job, bool *is_taken, struct error *err) {
+    struct error problem = { 0 };
+    bool runs_along = generation_can_step(&job->settings);
+    *is_taken = job->is_done || (runs_along ? prompt_lanes_has_room(batch->lanes, job->prompt.count)
+                                            : !prompt_lanes_running(batch->lanes));
+    if (job->is_done || !*is_taken)
+        return true;
+    if (runs_along)
+        return prompt_lanes_add(batch->lanes, &job->request, &job->result, job, &problem)
+               || judge_failure(job, &problem, err);
+    job->request.session = prompt_lanes_alone(batch->lanes, job->prompt.ids, job->prompt.count);
+    if (!generate(&job->request, &job->result, &problem))
+        return judge_failure(job, &problem, err);
+    batch->total.decode_s += job->result.decode_s;
+    /* What a signal cut short is not a result: the next run makes it. */
+    if (!interrupted_by)
+        finish_job(batch, job);
+    return true;
 }
 
 static void show_progress(struct batch *batch, bool is_last) {
@@ -273,43 +332,85 @@ static void show_progress(struct batch *batch, bool is_last) {
         fputc('\n', stderr);
 }
 
-static bool run_lines(struct batch *batch, struct error *err) {
-    size_t at = 0, size;
-    uint32_t number = 0, index = 0;
-    const char *line;
-    bool ok = true;
-    batch->started = seconds_now();
-    show_progress(batch, false);
-    while (ok && !interrupted_by && next_line(&batch->input, &at, &number, &line, &size)) {
-        if (index++ < batch->first)
-            continue;
-        char what[40], hash[20];
-        snprintf(what, sizeof what, "line %u", number);
-        snprintf(hash, sizeof hash, "%016" PRIx64, hash_line(line, size));
-        struct error problem = { 0 };
-        json_t *out = json_pack("{s:i, s:s}", "line", (int)number, "input", hash);
-        json_t *object = json_read_text(line, size, what, &problem);
-        if (object && !json_is_object(object))
-            error_set(&problem, ERROR_USAGE, "%s is no JSON object", what);
-        else if (object)
-            ok = run_line(batch, object, what, out, &problem, err);
-        json_t *id = json_object_get(object, "id");
-        if (id)
-            json_object_set(out, "id", id);
-        json_decref(object);
-        /* What a signal cut short is not a result: the next run makes it. */
-        if (!ok || interrupted_by) {
-            json_decref(out);
-            break;
-        }
-        if (problem.kind != ERROR_NONE)
-            json_object_set_new(out, "error", json_string(problem.text));
-        ok = write_result(batch, out, err);
-        batch->done += ok;
+/* Write what is done, up to the oldest that is not. */
+static bool write_done(struct batch *batch, struct job *jobs, uint32_t *oldest, struct error *err) {
+    for (struct job *job; (job = &jobs[*oldest % JOBS])->out && job->is_done; ++*oldest) {
+        json_t *out = job->out;
+        job->out = NULL;
+        if (job->id)
+            json_object_set(out, "id", job->id);
+        job_release(job);
+        if (!write_result(batch, out, err))
+            return false;
+        batch->done++;
         show_progress(batch, false);
     }
+    return true;
+}
+
+static bool run_lines(struct batch *batch, struct error *err) {
+    struct job *jobs = calloc(JOBS, sizeof *jobs);
+    size_t at = 0, size;
+    uint32_t number = 0, read = 0, oldest = batch->first;   /* lines, counted where they hold something */
+    const char *line;
+    bool ok = jobs || error_set(err, ERROR_FAILED, "cannot run the lines: out of memory"), is_taken = true;
+    batch->started = seconds_now();
+    show_progress(batch, false);
+    for (; ok && read < batch->first; read++)
+        next_line(&batch->input, &at, &number, &line, &size);
+    while (ok && !interrupted_by && oldest < batch->line_count) {
+        /* jobs[read - 1] is the one that waits where it was not taken. */
+        while (ok && !interrupted_by) {
+            if (is_taken) {
+                if (read - oldest == JOBS || !next_line(&batch->input, &at, &number, &line, &size))
+                    break;
+                ok = read_line(batch, &jobs[read++ % JOBS], number, line, size, err);
+            }
+            ok = ok && start_job(batch, &jobs[(read - 1) % JOBS], &is_taken, err);
+            if (!is_taken)
+                break;
+            ok = ok && write_done(batch, jobs, &oldest, err);
+        }
+        if (ok && !interrupted_by && prompt_lanes_running(batch->lanes))
+            ok = prompt_lanes_step(batch->lanes, err);
+        for (struct job *job; ok && (job = prompt_lanes_done(batch->lanes));)
+            finish_job(batch, job);
+        ok = ok && write_done(batch, jobs, &oldest, err);
+    }
     show_progress(batch, true);
+    /* Signals are told by main(). */
+    if (!ok && err->kind == ERROR_INTERRUPTED)
+        ok = true;
+    batch->total.decode_s += prompt_lanes_seconds(batch->lanes);
+    if (batch->options->verbose)
+        fprintf(stderr, "prompts at a time: up to %u\n", prompt_lanes_widest(batch->lanes));
+    prompt_lanes_free(batch->lanes);
+    batch->lanes = NULL;
+    for (uint32_t i = 0; jobs && i < JOBS; i++)
+        if (jobs[i].out)
+            job_release(&jobs[i]);
+    free(jobs);
     return ok;
+}
+
+/* The model, and as many timelines as are of use. Each takes a page more: where the plan's
+ * memory does not have them, one has to do. */
+static bool open_lanes(struct batch *batch, struct load_request *request, struct error *err) {
+    uint32_t left = batch->line_count - batch->first, most = request->sequence_count;
+    uint32_t count = left < PROMPT_LANES_MOST ? left : PROMPT_LANES_MOST;
+    request->sequence_count = count > most ? count : most;
+    bool ok = loaded_model_open(&batch->loaded, batch->options, request, err);
+    if (!ok && err->kind == ERROR_STALE && request->sequence_count > most) {
+        generation_settings_release(&batch->settings);
+        batch->settings = (struct generation_settings){ 0 };
+        loaded_model_close(&batch->loaded);
+        *err = (struct error){ 0 };
+        count = 1;
+        request->sequence_count = most;
+        ok = loaded_model_open(&batch->loaded, batch->options, request, err);
+    }
+    return ok && (batch->lanes = prompt_lanes_new(batch->loaded.engine,
+                                                  loaded_model_rope(&batch->loaded, batch->options), count, err));
 }
 
 bool command_batch(const struct run_options *options, struct error *err) {
@@ -323,10 +424,7 @@ bool command_batch(const struct run_options *options, struct error *err) {
             fprintf(stderr, "phirun: '%s' has %u of %u results; going on\n", options->out, batch.first,
                     batch.line_count);
         if (batch.first < batch.line_count) {
-            ok = loaded_model_open(&batch.loaded, options, &request, err)
-                 && (batch.session = session_new(batch.loaded.engine, 0, loaded_model_rope(&batch.loaded, options),
-                                                 err))
-                 && run_lines(&batch, err);
+            ok = open_lanes(&batch, &request, err) && run_lines(&batch, err);
             if (batch.done > batch.first) {
                 batch.total.load_s = batch.loaded.load_seconds;
                 generation_settings_text(&batch.settings, batch.total.settings, sizeof batch.total.settings);
@@ -337,7 +435,6 @@ bool command_batch(const struct run_options *options, struct error *err) {
                 if (options->verbose)
                     loaded_model_report(&batch.loaded);
             }
-            session_free(batch.session);
             constraint_store_release(&batch.constraints);
             generation_settings_release(&batch.settings);
             loaded_model_close(&batch.loaded);

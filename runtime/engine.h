@@ -91,6 +91,10 @@ bool engine_sequence_truncate(struct engine *engine, uint32_t sequence, uint32_t
 bool engine_sequence_fork(struct engine *engine, uint32_t source, uint32_t target,
                           uint32_t length, struct error *err);
 
+/* Pages that no sequence has, and how many of them extending one to `length` positions takes. */
+uint32_t engine_free_pages(const struct engine *engine);
+uint32_t engine_pages_for(const struct engine *engine, uint32_t sequence, uint32_t length);
+
 /* Keys and values of a sequence as bytes that do not depend on where the units are. Page p has
  * the positions from p * KV_PAGE_TOKENS on: for each attn unit K, then V, each
  * [kv_head][KV_PAGE_TOKENS][vector]; what follows the sequence's end in its last page is not

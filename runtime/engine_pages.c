@@ -9,6 +9,14 @@ enum numeric_class engine_numeric(const struct engine *engine) {
     return engine->numeric;
 }
 
+uint32_t engine_free_pages(const struct engine *engine) {
+    return engine->kv.free_count;
+}
+
+uint32_t engine_pages_for(const struct engine *engine, uint32_t sequence, uint32_t length) {
+    return sequence < engine->sequence_count ? kv_cache_pages_for(&engine->kv, sequence, length) : UINT32_MAX;
+}
+
 /* K or V of one page of one KV head. */
 static uint64_t head_bytes(const struct engine *engine) {
     return KV_PAGE_TOKENS * kv_vector_bytes(engine->model, engine->kv_type);

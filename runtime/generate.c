@@ -370,6 +370,22 @@ static bool start_grammar(struct run *run, struct error *err) {
     return run->constraint;
 }
 
+/* The settings' numbers with their lists. */
+static struct sampler_settings sampling_of(const struct generate_request *request) {
+    const struct generation_settings *settings = request->settings;
+    struct sampler_settings sampling = settings->sampling;
+    sampling.biases = settings->biases.rules;
+    sampling.bias_count = settings->biases.count;
+    sampling.bans = settings->bans.rules;
+    sampling.ban_count = settings->bans.count;
+    sampling.eos_ids = settings->eos_ids;
+    sampling.eos_count = settings->eos_count;
+    sampling.keep_least = settings->num_beams > 1 ? 1 + settings->eos_count : 1;
+    if (settings->min_length > request->count && settings->min_length - request->count > sampling.min_new_tokens)
+        sampling.min_new_tokens = settings->min_length - request->count;
+    return sampling;
+}
+
 bool generate(const struct generate_request *request, struct generation *result, struct error *err) {
     const struct generation_settings *settings = request->settings;
     bool has_beams = settings->num_beams > 1;
@@ -379,16 +395,7 @@ bool generate(const struct generate_request *request, struct generation *result,
     *result = (struct generation){ 0 };
     if (!find_most(request, has_beams ? generation_settings_sequences(settings) : run.lane_count, &run.most, err))
         return false;
-    struct sampler_settings sampling = settings->sampling;
-    sampling.biases = settings->biases.rules;
-    sampling.bias_count = settings->biases.count;
-    sampling.bans = settings->bans.rules;
-    sampling.ban_count = settings->bans.count;
-    sampling.eos_ids = settings->eos_ids;
-    sampling.eos_count = settings->eos_count;
-    sampling.keep_least = has_beams ? 1 + settings->eos_count : 1;
-    if (settings->min_length > request->count && settings->min_length - request->count > sampling.min_new_tokens)
-        sampling.min_new_tokens = settings->min_length - request->count;
+    struct sampler_settings sampling = sampling_of(request);
 
     uint32_t rows = settings->speculate && run.lane_count == 1 ? 1 + SPECULATION_MOST : run.lane_count;
     run.logits = malloc((size_t)rows * vocab * sizeof *run.logits);
@@ -411,6 +418,64 @@ bool generate(const struct generate_request *request, struct generation *result,
     free(run.states);
     free(run.logits);
     free(run.lanes);
+    return ok;
+}
+
+/* ---- in steps ---- */
+
+struct generation_task {
+    struct run run;
+    struct lane lane;
+};
+
+bool generation_can_step(const struct generation_settings *settings) {
+    return settings->num_beams == 1 && settings->num_return_sequences == 1 && !settings->grammar;
+}
+
+struct generation_task *generation_task_new(const struct generate_request *request, struct generation *result,
+                                            struct error *err) {
+    struct generation_task *task = calloc(1, sizeof *task);
+    *result = (struct generation){ .sequences = calloc(1, sizeof *result->sequences) };
+    bool ok = (task && result->sequences) || error_set(err, ERROR_FAILED, "cannot generate: out of memory");
+    if (ok) {
+        task->run = (struct run){ .request = request, .result = result, .lanes = &task->lane, .lane_count = 1,
+                                  .started = seconds_now() };
+        task->run.logits = malloc(engine_model(request->engine)->vocab_size * sizeof *task->run.logits);
+        ok = task->run.logits || error_set(err, ERROR_FAILED, "cannot generate: out of memory");
+    }
+    ok = ok && find_most(request, 1, &task->run.most, err) && start_lane(&task->run, 0, sampling_of(request), err);
+    if (ok && !task->run.most)
+        finish(&task->lane, FINISH_LENGTH);
+    else
+        ok = ok && prefill(&task->run, err);
+    if (ok) {
+        result->prefill_s = seconds_now() - task->run.started;
+        return task;
+    }
+    generation_task_free(task);
+    return NULL;
+}
+
+bool generation_task_choose(struct generation_task *task, const float *logits, int32_t *id, bool *is_done,
+                            struct error *err) {
+    bool ok = task->lane.is_done || choose(&task->run, &task->lane, logits ? logits : task->run.logits, id, err);
+    *is_done = task->lane.is_done;
+    return ok;
+}
+
+void generation_task_free(struct generation_task *task) {
+    if (!task)
+        return;
+    sampler_free(task->lane.sampler);
+    answer_release(&task->lane.answer);
+    free(task->run.logits);
+    free(task);
+}
+
+bool generation_task_end(struct generation_task *task, struct error *err) {
+    bool ok = end_lane(&task->run, &task->lane, err);
+    task->run.result->decode_s = seconds_now() - task->run.started - task->run.result->prefill_s;
+    generation_task_free(task);
     return ok;
 }
 

@@ -56,6 +56,22 @@ struct generate_request {
  * does not fit: ERROR_USAGE. Afterwards the session holds the prompt and all new tokens but
  * the last (after beams: the prompt at most). Release the result after a failure, too. */
 bool generate(const struct generate_request *request, struct generation *result, struct error *err);
+
+/* The same in steps, for who decodes several requests as one batch. One sequence, no beams, no
+ * grammar, no guesses; the callbacks are not called. The request and what it points to stay
+ * until the end. */
+struct generation_task;
+bool generation_can_step(const struct generation_settings *settings);
+/* Runs the prompt. NULL on failure; release the result all the same. */
+struct generation_task *generation_task_new(const struct generate_request *request, struct generation *result,
+                                            struct error *err);
+/* Choose from `logits` [vocab], NULL the first time: *id is to be run in the request's session,
+ * and its logits brought back, unless it *is_done. */
+bool generation_task_choose(struct generation_task *task, const float *logits, int32_t *id, bool *is_done,
+                            struct error *err);
+/* What is held back into the result; frees the task, after a failure too. */
+bool generation_task_end(struct generation_task *task, struct error *err);
+void generation_task_free(struct generation_task *task);   /* half-way; NULL is fine */
 void generation_release(struct generation *result);
 
 #endif

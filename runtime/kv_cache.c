@@ -76,6 +76,15 @@ bool kv_cache_extend(struct kv_cache *cache, uint32_t sequence, bool *must_copy,
     return true;
 }
 
+uint32_t kv_cache_pages_for(const struct kv_cache *cache, uint32_t sequence, uint32_t length) {
+    uint32_t now = cache->lengths[sequence];
+    if (length <= now)
+        return 0;
+    bool splits = now % KV_PAGE_TOKENS != 0 &&
+                  cache->references[cache->table[(size_t)sequence * cache->page_columns + now / KV_PAGE_TOKENS]] > 1;
+    return pages_of(length) - pages_of(now) + splits;
+}
+
 void kv_cache_truncate(struct kv_cache *cache, uint32_t sequence, uint32_t length) {
     if (length >= cache->lengths[sequence])
         return;

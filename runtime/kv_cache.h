@@ -37,6 +37,9 @@ void kv_cache_release(struct kv_cache *cache);
 bool kv_cache_extend(struct kv_cache *cache, uint32_t sequence, bool *must_copy, struct kv_copy *copy,
                      struct error *err);
 
+/* How many free pages it takes to extend the sequence to `length` positions. */
+uint32_t kv_cache_pages_for(const struct kv_cache *cache, uint32_t sequence, uint32_t length);
+
 /* Drop the positions from `length` on; no more than the sequence has is no change. */
 void kv_cache_truncate(struct kv_cache *cache, uint32_t sequence, uint32_t length);
 

@@ -166,6 +166,19 @@ static bool run_common(struct session *const *sessions, uint32_t count, bool lon
     return ok;
 }
 
+/* What was run with the other factors has to be run again. */
+static bool drop_stale(struct session *const *sessions, uint32_t count, bool long_rope, struct error *err) {
+    for (uint32_t i = 0; i < count; i++) {
+        struct session *session = sessions[i];
+        if (!session->kv_length || session->kv_long == long_rope)
+            continue;
+        if (!engine_sequence_truncate(session->engine, session->sequence, 0, err))
+            return false;
+        session->kv_length = 0;
+    }
+    return true;
+}
+
 /* Run what each session has beyond its KV, in one batch; logits of each one's last token. */
 static bool run_rests(struct session *const *sessions, uint32_t count, bool long_rope, float *logits,
                       struct error *err) {
@@ -206,21 +219,26 @@ bool session_append_each(struct session *const *sessions, uint32_t count, const 
     if (!count)
         return true;
     uint32_t length = sessions[0]->length, context = engine_context(sessions[0]->engine);
-    for (uint32_t i = 0; i < count; i++)
-        if (sessions[i]->length != length || sessions[i]->engine != sessions[0]->engine)
+    bool long_rope = session_wants_long(sessions[0], length + 1), is_steady = true, is_even = true;
+    for (uint32_t i = 0; i < count; i++) {
+        if (sessions[i]->length >= context)
+            return error_set(err, ERROR_USAGE, "the plan's context of %u tokens is full; make a larger plan: "
+                             "phiplan '%s' --ctx %u", context, engine_model(sessions[0]->engine)->source.argument,
+                             sessions[i]->length + 1);
+        if (session_wants_long(sessions[i], sessions[i]->length + 1) != long_rope
+            || sessions[i]->engine != sessions[0]->engine)
             return error_set(err, ERROR_FAILED, "sessions of %u and %u tokens cannot run as one batch", length,
                              sessions[i]->length);
-    if (length >= context)
-        return error_set(err, ERROR_USAGE, "the plan's context of %u tokens is full; make a larger plan: "
-                         "phiplan '%s' --ctx %u", context, engine_model(sessions[0]->engine)->source.argument,
-                         length + 1);
-    bool long_rope = session_wants_long(sessions[0], length + 1), is_steady = true;
+        is_even = is_even && sessions[i]->length == length;
+    }
     for (uint32_t i = 0; i < count; i++) {
         sessions[i]->tokens[sessions[i]->length++] = tokens[i];
         is_steady = is_steady && (!sessions[i]->kv_length || sessions[i]->kv_long == long_rope);
     }
-    bool ok = (is_steady || run_common(sessions, count, long_rope, err))
-              && run_rests(sessions, count, long_rope, logits, err);
+    /* Of one length they are likely one timeline's forks. */
+    bool ok = is_steady || (is_even ? run_common(sessions, count, long_rope, err)
+                                    : drop_stale(sessions, count, long_rope, err));
+    ok = ok && run_rests(sessions, count, long_rope, logits, err);
     for (uint32_t i = 0; !ok && i < count; i++) {
         struct session *session = sessions[i];
         session->length--;
@@ -265,6 +283,43 @@ bool session_replay(struct session *session, const int32_t *tokens, uint32_t cou
         common++;
     return session_truncate(session, common, err)
            && session_append(session, tokens + common, count - common, logits, err);
+}
+
+uint32_t session_common(const struct session *session, const int32_t *tokens, uint32_t count) {
+    uint32_t common = 0, most = count ? count - 1 : 0;
+    most = most < session->kv_length ? most : session->kv_length;
+    if (most && session->kv_long != session_wants_long(session, count))
+        return 0;
+    while (common < most && session->tokens[common] == tokens[common])
+        common++;
+    return common;
+}
+
+uint32_t session_share(struct session *session, struct session *source, const int32_t *tokens, uint32_t count) {
+    uint32_t common = session_common(source, tokens, count);
+    if (!common || session == source || session->engine != source->engine
+        || !engine_sequence_truncate(session->engine, session->sequence, 0, NULL))
+        return 0;
+    session->length = session->kv_length = 0;
+    if (!engine_sequence_fork(session->engine, source->sequence, session->sequence, common, NULL))
+        return 0;
+    memcpy(session->tokens, tokens, common * sizeof *tokens);
+    session->length = session->kv_length = common;
+    session->kv_long = source->kv_long;
+    return common;
+}
+
+void session_rest(struct session *session) {
+    engine_sequence_truncate(session->engine, session->sequence, 0, NULL);
+    session->kv_length = 0;
+}
+
+uint32_t session_pages_for(const struct session *session, uint32_t count) {
+    uint32_t length = session->length + count;
+    /* Run anew, where pages that others share are not given back. */
+    if (session->kv_length && session->kv_long != session_wants_long(session, length))
+        return length / KV_PAGE_TOKENS + 1;
+    return engine_pages_for(session->engine, session->sequence, length);
 }
 
 uint32_t session_kv_length(const struct session *session, bool *long_rope) {

@@ -34,8 +34,9 @@ bool session_append_all(struct session *session, const int32_t *tokens, uint32_t
 bool session_replay(struct session *session, const int32_t *tokens, uint32_t count, float *logits,
                     struct error *err);
 
-/* One token for each of several sessions of one engine and one length, in one batch: they may
- * share pages. logits: [count][vocab], may be NULL. After a failure all are as before. */
+/* One token for each of several sessions of one engine, in one batch: they may share pages. They
+ * have one length, or at least want the same factors (session_wants_long()) with that token.
+ * logits: [count][vocab], may be NULL. After a failure all are as before. */
 bool session_append_each(struct session *const *sessions, uint32_t count, const int32_t *tokens,
                          float *logits, struct error *err);
 
@@ -47,6 +48,18 @@ bool session_truncate(struct session *session, uint32_t length, struct error *er
 
 /* A new session on another sequence that shares what this one has. */
 struct session *session_fork(struct session *session, uint32_t sequence, struct error *err);
+
+/* Make the timeline what `source` has in common with tokens[0 .. count), all but the last of
+ * them, where its KV can serve them; its pages are shared. Returns how many tokens that are: 0
+ * leaves the session as it was. */
+uint32_t session_share(struct session *session, struct session *source, const int32_t *tokens, uint32_t count);
+/* How many of the tokens session_share() would find, in its own timeline too. */
+uint32_t session_common(const struct session *session, const int32_t *tokens, uint32_t count);
+
+/* Give the pages back but keep the tokens: the next append runs them again. */
+void session_rest(struct session *session);
+/* How many free pages it takes to append `count` tokens. */
+uint32_t session_pages_for(const struct session *session, uint32_t count);
 
 const int32_t *session_tokens(const struct session *session, uint32_t *count);   /* borrowed */
 

@@ -61,8 +61,9 @@ equal "which stays" "my notes" "$(cat "$work/notes")"
 # ---- killed again and again
 i=0
 while [ $i -lt 12 ]; do i=$((i + 1)); echo "{\"prompt\": \"Number $i of a list\", \"max_new_tokens\": 60, \"id\": $i}"; done > "$work/many"
-run "$phirun" batch "$model" "$work/many" -o "$work/whole" --ignore-eos
+run "$phirun" batch "$model" "$work/many" -o "$work/whole" --ignore-eos -v
 expect "a run of its own" 0
+true_that "prompts run together" grep -q 'prompts at a time: up to [2-8]' "$work/err"
 tries=0 : > "$work/killed"
 while [ "$(wc -l < "$work/killed")" -lt 12 ] && [ $tries -lt 40 ]; do
     tries=$((tries + 1)) before=$(wc -l < "$work/killed")
@@ -77,4 +78,10 @@ while [ "$(wc -l < "$work/killed")" -lt 12 ] && [ $tries -lt 40 ]; do
 done
 true_that "it was killed more than once" test $tries -gt 1
 cmp -s "$work/whole" "$work/killed" && pass "after kill -9 no line is lost or repeated" || fail "after kill -9 no line is lost or repeated"
+
+# ---- a plan whose memory is just enough for one
+sqlite3 "$PHI_STORE" "update plan_device set budget_bytes = weight_bytes + kv_bytes + scratch_bytes + staging_bytes"
+run "$phirun" batch "$model" "$work/many" -o "$work/tight" --ignore-eos -v
+expect "is run one by one" 0 "prompts at a time: up to 1"
+cmp -s "$work/whole" "$work/tight" && pass "with the same results" || fail "with the same results"
 finish
