@@ -35,6 +35,8 @@ struct device_rates {
     double launch_s;
     double transfer_s;             /* start-up of a copy to or from the host */
     double transfer_bytes_per_s;
+    double together;               /* part of its speed that is left while another device works on the same
+                                    * memory; 0: not measured */
     bool measured;                 /* any decode rate is not a typical figure */
     struct calibration fit;        /* 1, 1, 1, 0: none */
 };

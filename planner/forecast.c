@@ -33,12 +33,54 @@ static struct forecast_share hop_share(const struct forecast_request *request, i
     return share;
 }
 
+double forecast_pooled_seconds(const double *alone, const double *together, uint32_t count) {
+    double left[PLAN_MAX_DEVICES], elapsed = 0;
+    uint32_t active = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        left[i] = alone[i] > 0 ? alone[i] : 0;
+        active += left[i] > 0;
+    }
+    while (active) {
+        double speed[PLAN_MAX_DEVICES], step = INFINITY;
+        for (uint32_t i = 0; i < count; i++) {
+            /* Pairs were measured: more than two share what two were left with. */
+            speed[i] = active == 1 ? 1 : together[i] > 0 ? fmin(1, 2 * together[i] / active) : 1.0 / active;
+            if (left[i] > 0)
+                step = fmin(step, left[i] / speed[i]);
+        }
+        elapsed += step;
+        active = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            left[i] = left[i] > step * speed[i] * (1 + 1e-12) ? left[i] - step * speed[i] : 0;
+            active += left[i] > 0;
+        }
+    }
+    return elapsed;
+}
+
+/* The shares of devices on one memory that work at the same time, as if of one device. */
+static struct forecast_share pooled_share(const struct forecast_share *shares, const double *together, uint32_t count) {
+    double prefill[PLAN_MAX_DEVICES], rerun[PLAN_MAX_DEVICES], token[PLAN_MAX_DEVICES], key[PLAN_MAX_DEVICES];
+    for (uint32_t i = 0; i < count; i++) {
+        prefill[i] = shares[i].prefill_s;
+        rerun[i] = shares[i].rerun_s;
+        token[i] = shares[i].token_s;
+        key[i] = shares[i].key_s;
+    }
+    return (struct forecast_share){ forecast_pooled_seconds(prefill, together, count),
+                                    forecast_pooled_seconds(rerun, together, count),
+                                    forecast_pooled_seconds(token, together, count),
+                                    forecast_pooled_seconds(key, together, count) };
+}
+
 /* A unit in slices: the shares of its devices, and what passes until all are done. */
 static void add_slices(struct forecast *forecast, const struct forecast_request *request,
                        const struct placement_slice *slices, uint32_t count) {
     const struct model *model = request->model;
     const struct unit unit = unit_at(model, slices[0].unit);
-    struct forecast_share pooled = { 0 }, slowest = { 0 };
+    struct forecast_share pooled[PLAN_MAX_DEVICES], slowest = { 0 };
+    double together[PLAN_MAX_DEVICES];
+    uint32_t pooled_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct device_rates *rates = request->rates[slices[i].device];
         struct unit_cost cost = cost_parts_in(model, unit, slices[i].parts,
@@ -47,9 +89,10 @@ static void add_slices(struct forecast *forecast, const struct forecast_request 
         struct forecast_share *own = &forecast->devices[slices[i].device], share = {
             cost.prefill_s, cost.rerun_s, cost.token_s, cost.key_s };
         add_share(own, share);
-        if (request->shares_memory[slices[i].device]) {
-            add_share(&pooled, share);
-            share = pooled;
+        if (request->shares_memory[slices[i].device] && pooled_count < PLAN_MAX_DEVICES) {
+            together[pooled_count] = rates->together;
+            pooled[pooled_count++] = share;
+            share = pooled_share(pooled, together, pooled_count);
         }
         slowest.prefill_s = fmax(slowest.prefill_s, share.prefill_s);
         slowest.rerun_s = fmax(slowest.rerun_s, share.rerun_s);

@@ -13,7 +13,7 @@ struct forecast_request {
     uint32_t context;                     /* tokens: where the last token may stand */
     uint32_t device_count;                /* at most PLAN_MAX_DEVICES */
     const struct device_rates *rates[PLAN_MAX_DEVICES];
-    bool shares_memory[PLAN_MAX_DEVICES]; /* host RAM: such devices run at the same time in name only */
+    bool shares_memory[PLAN_MAX_DEVICES]; /* host RAM: such devices slow each other down, see device_rates */
     const struct placement *placement;
     const bool *streamed;                 /* [unit_count(model)]; NULL: none is */
     double stream_bytes_per_s;            /* for those */
@@ -21,7 +21,8 @@ struct forecast_request {
 
 /* One token takes token_s + keys * key_s, hops included in token_s. An arrival
  * counts for the device where it arrives. Of a unit in slices each device counts its own
- * share, and all together what the slowest takes; those that share memory take turns. */
+ * share, and all together what the slowest takes; those that share memory as long as
+ * forecast_pooled_seconds() says. */
 struct forecast_share { double prefill_s, rerun_s, token_s, key_s; };
 
 struct forecast {
@@ -36,6 +37,11 @@ struct forecast forecast_make(const struct forecast_request *request);
 /* Seconds of one token of a share in the middle of the workload. */
 double forecast_middle_token(const struct forecast_share *share, const struct model *model,
                              const struct workload *workload);
+
+/* Seconds until all devices on one memory are done that begin at the same time, each of which
+ * would take alone[i]. together[i]: see device_rates; 0: as if they took turns. At most
+ * PLAN_MAX_DEVICES. */
+double forecast_pooled_seconds(const double *alone, const double *together, uint32_t count);
 
 /* Write the predictions of the plan and of its devices. `position[i]` is the plan's device of
  * rates i, negative: none. */

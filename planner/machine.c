@@ -1,7 +1,7 @@
 #include "planner/machine.h"
 
 #include "common/weight_choice.h"
-#include "planner/probe.h"
+#include "planner/probe_together.h"
 #include "planner/survey_cache.h"
 
 #include <math.h>
@@ -167,6 +167,96 @@ static bool survey(const struct machine_request *request, struct probe_request *
     return ok;
 }
 
+/* ---- devices on the same memory ---- */
+
+/* Most pairs that are measured: each takes some seconds. */
+#define MOST_PAIRS 3u
+
+static bool is_in_pool(const struct device *device) {
+    return device->usable && device->is_cpu_pool && device->short_name[0] && !device->alias_of[0];
+}
+
+/* How far they slow each other down, once for each pair and its drivers. */
+static bool measure_pairs(const struct machine_request *request, const struct probe_request *wanted,
+                          const struct device_list *list, struct error *err) {
+    struct probe_request probe = *wanted;
+    enum tensor_type main_type = cost_main_type(request->model);
+    uint32_t pairs = 0;
+    probe.progress = NULL;
+    probe.interrupted = request->interrupted;
+    for (uint32_t i = 0; i < probe.shape_count; i++) {
+        if (probe.shapes[i].type == main_type) {
+            struct probe_shape swap = probe.shapes[0];
+            probe.shapes[0] = probe.shapes[i];
+            probe.shapes[i] = swap;
+            break;
+        }
+    }
+    for (uint32_t i = 0; i < list->count && pairs < MOST_PAIRS; i++) {
+        for (uint32_t j = i + 1; j < list->count && pairs < MOST_PAIRS; j++) {
+            const struct device *const pair[2] = { &list->devices[i], &list->devices[j] };
+            struct together_rates rates;
+            struct link_rates link;
+            bool is_known;
+            if (!is_in_pool(pair[0]) || !is_in_pool(pair[1]))
+                continue;
+            if (!plan_store_link(request->store, pair[0], pair[1], &link, &is_known, err))
+                return false;
+            if (is_known && !request->measure_again)
+                continue;
+            if (isatty(STDERR_FILENO))
+                fprintf(stderr, "\r\033[Kphiplan: %s and %s together", pair[0]->short_name, pair[1]->short_name);
+            bool ok = probe_together(&probe, pair, &rates, err);
+            if (isatty(STDERR_FILENO))
+                fputs("\r\033[K", stderr);
+            link = (struct link_rates){ rates.together[0], rates.together[1] };
+            for (uint32_t d = 0; ok && d < 2 && rates.is_known; d++) {
+                struct probe_value alone = { .what = "alone", .unit = "B/s", .value = rates.alone[d] };
+                ok = plan_store_save_probe(request->store, pair[d], &alone, 1, err);
+            }
+            if (!rates.is_known)
+                link = (struct link_rates){ 0 };   /* kept, so that it is not tried at every plan */
+            if (!ok || !plan_store_save_link(request->store, pair[0], pair[1], &link, err))
+                return false;
+            pairs++;
+        }
+    }
+    return true;
+}
+
+/* The last of them is the newest: a pair is measured when the store's figures are there already. */
+static double alone_rate(const struct probe_results *results, uint32_t index) {
+    double rate = 0;
+    for (uint32_t v = 0; index < results->count && v < results->devices[index].count; v++)
+        if (strcmp(results->devices[index].values[v].what, "alone") == 0)
+            rate = results->devices[index].values[v].value;
+    return rate;
+}
+
+static void note_pair(struct device_rates *rates, double alone, double together) {
+    double part = alone > 0 && together > 0 ? together / alone : 0;
+    if (part > 0 && (rates->together == 0 || part < rates->together))
+        rates->together = part < 0.05 ? 0.05 : part < 1 ? part : 1;
+}
+
+static bool recall_pairs(struct plan_store *store, const struct probe_results *results, struct machine *machine,
+                         struct error *err) {
+    for (uint32_t i = 0; store && i < machine->devices.count; i++) {
+        for (uint32_t j = i + 1; j < machine->devices.count; j++) {
+            const struct device *a = &machine->devices.devices[i], *b = &machine->devices.devices[j];
+            struct link_rates link;
+            bool is_known;
+            if (!is_in_pool(a) || !is_in_pool(b))
+                continue;
+            if (!plan_store_link(store, a, b, &link, &is_known, err))
+                return false;
+            note_pair(&machine->rates[i], alone_rate(results, i), link.source_together);
+            note_pair(&machine->rates[j], alone_rate(results, j), link.target_together);
+        }
+    }
+    return true;
+}
+
 static bool look_at_devices(const struct machine_request *request, struct machine *machine,
                             struct probe_results *results, struct error *err) {
     struct probe_request wanted = { 0 };
@@ -195,6 +285,10 @@ static bool look_at_devices(const struct machine_request *request, struct machin
             return false;
     }
     probe_mark_aliases(&machine->devices, results);
+    if (request->model && request->store && !request->is_dry_run && !plan_store_is_read_only(request->store) &&
+        (!measure_pairs(request, &wanted, &machine->devices, err) ||
+         !recall(request->store, &machine->devices, results, err)))
+        return false;
     if (!request->is_dry_run)
         survey_cache_save(&machine->devices);
     return true;
@@ -269,7 +363,7 @@ static bool derive_rates(const struct machine_request *request, struct machine *
         }
     }
     share_calibration(machine);
-    return true;
+    return recall_pairs(request->store, results, machine, err);
 }
 
 bool machine_survey(const struct machine_request *request, struct machine *machine, struct error *err) {
@@ -301,7 +395,7 @@ static bool precedes(const struct device *a, const struct device *b) {
 bool machine_of_plan(struct plan_store *store, const struct model *model, const struct plan *plan,
                      struct machine *machine, struct error *err) {
     struct probe_results results = { 0 };
-    struct machine_request request = { .model = model };
+    struct machine_request request = { .model = model, .store = store };
     bool ok = true;
     *machine = (struct machine){ 0 };
     for (uint32_t i = 0; ok && i < plan->device_count; i++) {

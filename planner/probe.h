@@ -16,6 +16,14 @@
 
 #define PROBE_MOST_SHAPES 32
 #define PROBE_MOST_DEVICES 64    /* of one .icd file; later ones are ignored */
+#define PROBE_TURN_S 0.4         /* of devices that are measured together */
+
+/* One of two devices that work at the same time, see planner/probe_together.h. */
+struct probe_together {
+    double start_s;              /* CLOCK_MONOTONIC: when its turns begin; 0: an ordinary probe */
+    uint32_t turn;               /* 0 or 1: when it works alone */
+    char identity[DEVICE_IDENTITY_SIZE];   /* of the device to be measured; others are left alone */
+};
 
 /* A matrix of the model, or one like it. */
 struct probe_shape {
@@ -49,6 +57,7 @@ struct probe_request {
      * to an eighth of the fastest CPU found before: a software renderer may take minutes to
      * compile what no plan will use, and stays usable by name. */
     double least_cpu_stream;
+    struct probe_together together;
 
     struct probe_programs programs;   /* for numeric and kv_type; not by probe_survey() */
 
@@ -72,7 +81,8 @@ void probe_format(enum tensor_type type, enum weight_layout layout, char format[
  *                     on devices that are no CPU
  *   "kv"        B/s   keys and values read by the attention of one token
  *   "attention" op/s  attention of prefill_tokens tokens
- *   "memory"    B     allocated and touched; only where memory is the device's own */
+ *   "memory"    B     allocated and touched; only where memory is the device's own
+ *   "alone", "together"  B/s  "decode" while the other device of a pair is idle or works; only there */
 struct probe_measured {
     struct probe_value *values;
     uint32_t count;

@@ -161,11 +161,13 @@ static bool try_device(const struct opencl_device *device, const struct probe_re
     bench.queue = bench.context ? opencl_queue(bench.context, device->id, err) : NULL;
     bool fine = bench.queue != NULL;
     double stream = 0;
-    if (fine) {
+    if (fine && !(request->together.start_s > 0)) {
         say_step(&bench, "a kernel with a known answer");
         fine = prove(&bench, &stream, err);
     }
-    if (fine && !request->quick && !(device->info.type == DEVICE_CPU && stream < request->least_cpu_stream))
+    if (fine && request->together.start_s > 0)
+        fine = probe_measure_together(&bench, err);
+    else if (fine && !request->quick && !(device->info.type == DEVICE_CPU && stream < request->least_cpu_stream))
         fine = probe_measure(&bench, err);
     if (bench.queue)
         clReleaseCommandQueue(bench.queue);
@@ -222,10 +224,13 @@ static bool build_programs(const struct opencl_device *device, const struct prob
     return ok;
 }
 
+/* Of a pair each device has a child of its own; so has one whose programs are built. */
 static bool is_wanted(const struct opencl_device *device, const struct probe_request *request) {
+    const char *wanted = request->together.start_s > 0 ? request->together.identity
+                       : request->programs.store[0] ? request->programs.identity : NULL;
     char identity[DEVICE_IDENTITY_SIZE];
     device_identity(&device->info, identity, sizeof identity);
-    return !request->programs.store[0] || strcmp(identity, request->programs.identity) == 0;
+    return !wanted || strcmp(identity, wanted) == 0;
 }
 
 static bool parse_number(const char *text, long *number) {

@@ -3,9 +3,11 @@
 
 #include "kernels/ops.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Half 0x2c2c is 0.065, bfloat16 0x2c2c and float 0x2c2c2c2c are 2e-12: whatever the
  * format, no denormals, which CPUs are slow at, and no infinity. */
@@ -178,6 +180,72 @@ static bool measure_type(struct matrices *m, uint64_t target, uint32_t tokens, s
     return true;
 }
 
+/* ---- two devices at the same time ---- */
+
+static double clock_now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void sleep_until(double when) {
+    struct timespec time = { .tv_sec = (time_t)when };
+    time.tv_nsec = (long)(1e9 * (when - (double)time.tv_sec));
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL) == EINTR)
+        ;
+}
+
+/* Bytes/s of passes until `end`; the first starts now. */
+static bool work_until(struct matrices *m, double end, uint64_t pass_bytes, double *rate, struct error *err) {
+    double started = clock_now(), now = started;
+    uint64_t bytes = 0;
+    while (now < end) {
+        if (!multiply(m, 1, err))
+            return false;
+        cl_int code = clFinish(m->bench->queue);
+        if (code != CL_SUCCESS)
+            return opencl_failed(err, code, "the device '%s' did not finish", m->bench->info->name);
+        bytes += pass_bytes;
+        now = clock_now();
+    }
+    *rate = (double)bytes / (now > started ? now - started : 1e-9);
+    return true;
+}
+
+/* Turns 0 and 1 are one device's alone, in turn 2 both work. */
+static bool measure_turns(struct matrices *m, uint64_t target, struct error *err) {
+    const struct probe_together *together = &m->bench->request->together;
+    const uint32_t turns[2] = { together->turn, 2 };
+    double seconds, rate[2];
+    uint64_t bytes = 0;
+    m->tokens = 1;
+    if (!fill_list(m, target, err) || !make_activations(m, err) || !choose_pass(m, err) ||
+        !probe_time_once(m->bench, multiply, m, &seconds, err))
+        return false;
+    while (m->used > 1 && seconds > PROBE_TURN_S / 16) {
+        m->used /= 2;
+        seconds /= 2;
+    }
+    for (uint32_t i = 0; i < m->used; i++) {
+        struct device_matrix matrix = m->list[i];
+        matrix.rows = m->rows ? m->rows : matrix.rows;
+        bytes += matrix_bytes(&matrix);
+    }
+    for (int i = 0; i < 2; i++) {
+        double start = together->start_s + turns[i] * PROBE_TURN_S;
+        if (clock_now() > start + PROBE_TURN_S / 4)
+            return error_set(err, ERROR_FAILED, "it was late for its turn");
+        sleep_until(start);
+        if (!work_until(m, start + PROBE_TURN_S, bytes, &rate[i], err))
+            return false;
+    }
+    probe_report(m->bench, "alone", m->format, bytes, rate[0], "B/s");
+    probe_report(m->bench, "together", m->format, bytes, rate[1], "B/s");
+    return true;
+}
+
+/* ---- types and layouts ---- */
+
 static uint32_t prefill_tokens(const struct probe_request *request) {
     uint32_t tokens = request->prefill_tokens ? request->prefill_tokens : DEFAULT_PREFILL;
     return tokens < MOST_PREFILL ? tokens : MOST_PREFILL;
@@ -195,7 +263,8 @@ static bool measure_layout(const struct probe_bench *bench, struct ops *ops, enu
     m->layout = layout;
     probe_format(type, layout, m->format);
     m->is_int8 = request->numeric == NUMERIC_INT8 && tensor_type_info(type)->is_quantised;
-    bool fine = measure_type(m, target, prefill_tokens(request), err);
+    bool fine = request->together.start_s > 0 ? measure_turns(m, target, err)
+                                              : measure_type(m, target, prefill_tokens(request), err);
     for (uint32_t j = 0; j < m->count; j++)
         probe_release_buffer(m->list[j].buffer);
     probe_release_buffer(m->room);
@@ -230,6 +299,19 @@ bool probe_measure_matrices(const struct probe_bench *bench, struct ops *ops, st
             probe_report(bench, "prefill", format, target, 1, "op/s");
         }
     }
+    return fine;
+}
+
+bool probe_measure_together(const struct probe_bench *bench, struct error *err) {
+    const struct probe_request *request = bench->request;
+    struct ops_options options = { .numeric = request->numeric, .kv_type = request->kv_type };
+    if (!request->shape_count)
+        return error_set(err, ERROR_FAILED, "there is nothing to measure");
+    bench->step(bench, "working together");
+    struct ops *ops = ops_new(bench->context, bench->id, bench->queue, &options, err);
+    enum tensor_type type = request->shapes[0].type;
+    bool fine = ops && measure_layout(bench, ops, type, r16_packs(type) ? LAYOUT_R16 : LAYOUT_ROWS, sensible_bytes, err);
+    ops_free(ops);
     return fine;
 }
 

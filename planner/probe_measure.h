@@ -37,6 +37,8 @@ bool probe_measure(const struct probe_bench *bench, struct error *err);
 struct ops;
 bool probe_measure_copies(const struct probe_bench *bench, struct error *err);
 bool probe_measure_matrices(const struct probe_bench *bench, struct ops *ops, struct error *err);
+/* Products of one token in the turns that request->together gives. */
+bool probe_measure_together(const struct probe_bench *bench, struct error *err);
 bool probe_measure_attention(const struct probe_bench *bench, struct ops *ops, struct error *err);
 
 /* A buffer whose every 32-bit word is `word`; NULL on failure. */

@@ -41,6 +41,9 @@ char *probe_request_text(const struct probe_request *request) {
         "least_cpu_stream", request->least_cpu_stream, "shapes", shapes);
     if (root && request->programs.store[0])
         json_object_set_new(root, "programs", programs_object(&request->programs));
+    if (root && request->together.start_s > 0)
+        json_object_set_new(root, "together", json_pack("{s:f, s:I, s:s}", "start", request->together.start_s, "turn",
+                            (json_int_t)request->together.turn, "device", request->together.identity));
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return text;
@@ -88,6 +91,13 @@ static bool read_programs(const json_t *root, struct probe_programs *programs, s
                      json_get_u64(root, "most_rows", "request", &programs->most_rows, err));
 }
 
+static bool read_together(const json_t *root, struct probe_together *together, struct error *err) {
+    const json_t *start = json_object_get(root, "start");
+    together->start_s = json_is_number(start) ? json_number_value(start) : 0;
+    return !root || (json_get_u32(root, "turn", "request", &together->turn, err) &&
+                     read_whole(root, "device", together->identity, sizeof together->identity, err));
+}
+
 bool probe_request_read(const char *text, struct probe_request *request, struct error *err) {
     *request = (struct probe_request){ 0 };
     const char *kv_type = "";
@@ -106,7 +116,8 @@ bool probe_request_read(const char *text, struct probe_request *request, struct 
                 json_get_u32(root, "kv_heads", "request", &request->kv_head_count, err) &&
                 json_get_u32(root, "head_dim", "request", &request->head_dim, err) &&
                 json_get_u32(root, "prefill_tokens", "request", &request->prefill_tokens, err) &&
-                read_programs(json_object_get(root, "programs"), &request->programs, err);
+                read_programs(json_object_get(root, "programs"), &request->programs, err) &&
+                read_together(json_object_get(root, "together"), &request->together, err);
     if (fine && (!kv_type_from_name(kv_type, &request->kv_type) ||
                  json_array_size(shapes) > PROBE_MOST_SHAPES))
         fine = error_set(err, ERROR_FAILED, "the probe's request is damaged");

@@ -1,6 +1,7 @@
 #include "tests/support.h"
 
 #include "planner/cost.h"
+#include "planner/forecast.h"
 
 #include <math.h>
 #include <string.h>
@@ -172,6 +173,27 @@ static void measured_rates_replace_typical_ones(void **state) {
     ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q4_0], 56e9);
 }
 
+static void devices_on_one_memory_slow_each_other_down(void **state) {
+    (void)state;
+    /* alone, part of the speed that is left, until both are done */
+    static const struct { double alone[3], together[3]; uint32_t count; double seconds; } cases[] = {
+        { { 2, 3 }, { 0, 0 }, 2, 5 },          /* not measured: in turns */
+        { { 2, 3 }, { 1, 1 }, 2, 3 },          /* they do not mind */
+        { { 2, 2 }, { 0.5, 0.5 }, 2, 4 },
+        { { 2, 3 }, { 0.8, 0.5 }, 2, 4.25 },   /* 2.5 s for the first, by then 1.25 s of the other's 3 */
+        { { 2 }, { 0.5 }, 1, 2 },
+        { { 2, 0 }, { 0.5, 0.5 }, 2, 2 },
+        { { 1, 1, 1 }, { 0, 0, 0 }, 3, 3 },
+        { { 1, 1, 1 }, { 0.5, 0.5, 0.5 }, 3, 3 },
+        { { 0 }, { 0 }, 0, 0 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double seconds = forecast_pooled_seconds(cases[i].alone, cases[i].together, cases[i].count);
+        if (fabs(seconds - cases[i].seconds) > 1e-9)
+            fail_msg("case %zu: %g s instead of %g", i, seconds, cases[i].seconds);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_unit_costs_its_bytes_its_keys_and_its_launches),
@@ -180,6 +202,7 @@ int main(void) {
         cmocka_unit_test(crossing_a_longrope_switch_costs_a_second_prefill),
         cmocka_unit_test(hops_cost_both_ends_and_the_residual_vector),
         cmocka_unit_test(measured_rates_replace_typical_ones),
+        cmocka_unit_test(devices_on_one_memory_slow_each_other_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -259,9 +259,26 @@ static void devices_and_probes_are_kept_by_identity(void **state) {
     assert_true(found[0].value == 28e9 && found[1].value == 2.6e-6);
     assert_string_equal(found[1].unit, "s");
     free(found);
+
+    const struct device *first = &plan->devices[0].device;
+    struct link_rates link = { 5e9, 0 };
+    bool is_known;
+    ASSERT_OK(plan_store_link(store, first, &device, &link, &is_known, &err), err);
+    assert_false(is_known);
+    link = (struct link_rates){ 5e9, 0 };
+    ASSERT_OK(plan_store_save_link(store, first, &device, &link, &err), err);
+    link.source_together = 6e9;
+    ASSERT_OK(plan_store_save_link(store, first, &device, &link, &err), err);
+    ASSERT_OK(plan_store_link(store, &device, first, &link, &is_known, &err), err);
+    assert_false(is_known);   /* a link has a direction */
+    ASSERT_OK(plan_store_link(store, first, &device, &link, &is_known, &err), err);
+    assert_true(is_known && link.source_together == 6e9 && link.target_together == 0);
+
     snprintf(device.driver, sizeof device.driver, "4.0");
     ASSERT_OK(plan_store_probes(store, &device, &found, &count, &err), err);
     assert_int_equal(count, 0);
+    ASSERT_OK(plan_store_link(store, first, &device, &link, &is_known, &err), err);
+    assert_false(is_known);
     plan_free(plan);
     plan_store_close(store);
 }

@@ -5,6 +5,7 @@
 #include "planner/probe.h"
 #include "planner/probe_child.h"
 #include "planner/probe_protocol.h"
+#include "planner/probe_together.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -266,6 +267,37 @@ static void a_working_device_is_measured(void **state) {
     assert_nothing_is_left();
 }
 
+static void two_devices_on_one_memory_are_measured_together(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct device_list devices;
+    struct probe_results results;
+    if (!pocl[0])
+        SKIP_BECAUSE("no PoCL driver here");
+    setenv("POCL_DEVICES", "basic pthread", 1);
+    use_drivers(only_pocl);
+    struct probe_request request = { .quick = true, .shape_count = 1, .numeric = NUMERIC_INT8, .kv_type = KV_F16,
+                                     .shapes = { { TENSOR_Q4_0, 512, 1024 } } };
+    ASSERT_OK(probe_survey(&request, &devices, &results, &err), err);
+    assert_int_equal(devices.count, 2);
+    const struct device *pair[2] = { &devices.devices[0], &devices.devices[1] };
+    struct together_rates rates;
+    ASSERT_OK(probe_together(&request, pair, &rates, &err), err);
+    assert_true(rates.is_known);
+    for (int i = 0; i < 2; i++)
+        assert_true(rates.alone[i] > 1e5 && rates.together[i] > 1e5 && rates.together[i] < 10 * rates.alone[i]);
+    assert_nothing_is_left();
+    /* A device that its driver does not have. */
+    struct device other = *pair[1];
+    other.ordinal = 7;
+    pair[1] = &other;
+    ASSERT_OK(probe_together(&request, pair, &rates, &err), err);
+    assert_false(rates.is_known);
+    device_list_release(&devices);
+    probe_results_release(&results);
+    assert_nothing_is_left();
+}
+
 static void a_hopelessly_slow_processor_is_proved_but_not_measured(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -429,7 +461,8 @@ static void a_request_and_messages_survive_the_way(void **state) {
     struct error err = { 0 };
     struct probe_request request = { .quick = false, .shape_count = 4, .token_bytes = 123456789012,
                                      .numeric = NUMERIC_INT8, .kv_type = KV_F16, .head_count = 32,
-                                     .kv_head_count = 8, .head_dim = 96, .prefill_tokens = 64 }, back;
+                                     .kv_head_count = 8, .head_dim = 96, .prefill_tokens = 64,
+                                     .together = { .start_s = 12345.678, .turn = 1, .identity = "a|b|\"c\"" } }, back;
     memcpy(request.shapes, small_shapes, sizeof small_shapes);
     char *text = probe_request_text(&request);
     assert_non_null(text);
@@ -440,6 +473,8 @@ static void a_request_and_messages_survive_the_way(void **state) {
     assert_true(back.token_bytes == request.token_bytes && back.numeric == NUMERIC_INT8 &&
                 back.kv_type == KV_F16 && back.head_count == 32 && back.kv_head_count == 8 &&
                 back.head_dim == 96 && back.prefill_tokens == 64 && !back.quick);
+    assert_true(back.together.start_s == 12345.678 && back.together.turn == 1);
+    assert_string_equal(back.together.identity, request.together.identity);
 
     struct probe_message sent = { .event = PROBE_DEVICE, .device = cpu("a \"b\"", "c\\d", "") }, got;
     sent.device.alignment = 128;
@@ -496,6 +531,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(an_interrupt_ends_a_survey_at_once),
         cmocka_unit_test(children_die_with_a_killed_parent),
         cmocka_unit_test(a_working_device_is_measured),
+        cmocka_unit_test(two_devices_on_one_memory_are_measured_together),
         cmocka_unit_test(a_hopelessly_slow_processor_is_proved_but_not_measured),
         cmocka_unit_test(equal_devices_get_ordinals_and_progress_is_told),
         cmocka_unit_test(a_device_that_fails_is_marked_and_the_next_one_tried),

@@ -160,6 +160,7 @@ first=$(sqlite3 "$PHI_STORE" "select count(*) from shard where device = 'cpu0' a
 second=$(sqlite3 "$PHI_STORE" "select count(*) from shard where device = 'cpu1' and plan = (select max(id) from plan)" 2> /dev/null)
 if command -v sqlite3 > /dev/null; then
     true_that "both hold units ($first and $second)" test "$first" -gt 0 -a "$second" -gt 0
+    equal "the devices were measured together, once" 1 "$(sqlite3 "$PHI_STORE" 'select count(*) from link')"
 fi
 run "$phiplan" "$model" --ctx 64 --pin 'ffn.*=cpu1' --pin '*.0=cpu0' --json
 expect "units go where they are pinned" 0 '"ffn.1"'
