@@ -16,7 +16,7 @@
 #include "common/file_map.h"
 #include "common/unit_buffers.h"
 
-#define ARTIFACT_VERSION 1u        /* of this file format and of the layouts in it */
+#define ARTIFACT_VERSION 2u        /* of this file format and of the layouts in it */
 #define ARTIFACT_ALIGNMENT 4096u
 #define ARTIFACT_MOST_ENTRIES 32u
 

@@ -11,8 +11,10 @@
  * not know the CPU's features: the host asks the CPU, and proves the result.
  *
  * A block of 32 columns is eight `quads`: in each lane four bytes of a row. Quants of
- * 4 bits are unsigned. Those of 8 bits are signed, except for VNNI, which takes them
- * with 128 added and DOT_ZERO undoing it. Activations are -127 .. 127. */
+ * 4 bits are unsigned. Those of 6 and 8 bits are signed, except for VNNI, which takes those
+ * of 8 with 128 added and DOT_ZERO undoing it, and those of 6 not at all. Activations are
+ * -127 .. 127. Where halves of a block have factors, dot_halves() takes their place:
+ * |dot| stays below 2^24. */
 #ifndef KERNELS_DOT4_H
 #define KERNELS_DOT4_H
 
@@ -21,9 +23,18 @@
 #if defined(WEIGHTS_Q8_0)
 #define QUANT_BYTES 512   /* of 16 rows in a block */
 #define HAS_NIBBLES 0
+#elif defined(WEIGHTS_Q6_K)
+#define QUANT_BYTES 384
+#define HAS_NIBBLES 0
 #else
 #define QUANT_BYTES 256
 #define HAS_NIBBLES 1
+#endif
+/* Two halves of a block, whose products are multiplied by integers of their own. */
+#if defined(WEIGHTS_Q6_K)
+#define HAS_HALVES 1
+#else
+#define HAS_HALVES 0
 #endif
 
 #if defined(WEIGHTS_Q4_0)
@@ -43,6 +54,7 @@ typedef int16 lane_ints;
 typedef float16 lane_floats;
 #define LOAD_QUADS(p) vload16(0, p)
 #define LOAD_HALVES(p) vload_half16(0, p)
+#define LOAD_BYTES(p) convert_float16(vload16(0, p))
 #define LOAD_LANES(p) vload16(0, p)
 #define STORE_LANES(v, p) vstore16(v, 0, p)
 #define TO_FLOATS(v) convert_float16(v)
@@ -53,6 +65,8 @@ typedef int lane_ints;
 typedef float lane_floats;
 #define LOAD_QUADS(p) (*(p))
 #define LOAD_HALVES(p) vload_half(0, p)
+#define LOAD_BYTES(p) ((float)*(p))
+#define LOAD_SIGNED(p) ((int)*(global const char *)(p))
 #define LOAD_LANES(p) (*(p))
 #define STORE_LANES(v, p) (*(p) = (v))
 #define TO_FLOATS(v) ((float)(v))
@@ -63,6 +77,8 @@ typedef int8 lane_ints;
 typedef float8 lane_floats;
 #define LOAD_QUADS(p) vload8(0, p)
 #define LOAD_HALVES(p) vload_half8(0, p)
+#define LOAD_BYTES(p) convert_float8(vload8(0, p))
+#define LOAD_SIGNED(p) convert_int8(vload8(0, (global const char *)(p)))
 #define LOAD_LANES(p) vload8(0, p)
 #define STORE_LANES(v, p) vstore8(v, 0, p)
 #define TO_FLOATS(v) convert_float8(v)
@@ -77,6 +93,23 @@ static inline void load_block(global const uchar *p, quads w[8]) {
         w[2 * q] = v & (quads)(0x0f0f0f0fu);
         w[2 * q + 1] = (v >> 4) & (quads)(0x0f0f0f0fu);
     }
+#elif HAS_HALVES
+    /* Bits 4 and 5 from the second plane; 32 is taken off each byte, none of which borrows. */
+    const quads low = (quads)(0x0f0f0f0fu), high = (quads)(0x30303030u);
+    const quads top = (quads)(0x80808080u), zero = (quads)(0x20202020u);
+    #pragma unroll
+    for (int h = 0; h < 2; h++) {
+        quads a = LOAD_QUADS((global const uint *)(p + 2 * h * 64));
+        quads b = LOAD_QUADS((global const uint *)(p + 2 * h * 64 + 64));
+        quads bits = LOAD_QUADS((global const uint *)(p + 256 + h * 64));
+        w[4 * h] = (a & low) | ((bits << 4) & high);
+        w[4 * h + 1] = ((a >> 4) & low) | ((bits << 2) & high);
+        w[4 * h + 2] = (b & low) | (bits & high);
+        w[4 * h + 3] = ((b >> 4) & low) | ((bits >> 2) & high);
+    }
+    #pragma unroll
+    for (int q = 0; q < 8; q++)
+        w[q] = ((w[q] | top) - zero) ^ top;
 #else
     #pragma unroll
     for (int q = 0; q < 8; q++) {
@@ -118,6 +151,32 @@ static inline lane_ints dot_block(const quads w[8], global const int *x, int sta
 #define MAGNITUDES(to, w) __asm__("vpabsb %1, %0" : "=x"(to) : "x"(w))
 #define TAKE_SIGNS(to, x, w) __asm__("vpsignb %2, %1, %0" : "=x"(to) : "x"(x), "x"(w))
 
+#if HAS_HALVES
+
+/* Sixteen products of at most 32 * 127, |w| times x with the sign of w, added in pairs and
+ * fours: within 16 bits. */
+static inline short16 dot_half(const quads w[4], global const int *x) {
+    short16 pairs[4];
+    #pragma unroll
+    for (int q = 0; q < 4; q++) {
+        quads magnitudes, signed_x;
+        MAGNITUDES(magnitudes, w[q]);
+        TAKE_SIGNS(signed_x, (lane_ints)(x[q]), w[q]);
+        ADD_PAIRS_8(pairs[q], magnitudes, signed_x);
+    }
+    return (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
+}
+
+static inline lane_ints dot_halves(const quads w[8], global const int *x, lane_ints first, lane_ints second) {
+    const lane_ints low = (lane_ints)(0xffff);
+    lane_ints a, b;
+    ADD_PAIRS_16(a, dot_half(w, x), (first & low) | (first << 16));
+    ADD_PAIRS_16(b, dot_half(w + 4, x + 4), (second & low) | (second << 16));
+    return a + b;
+}
+
+#else
+
 static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
     const short16 ones = (short16)(1);
     lane_ints sum;
@@ -151,17 +210,30 @@ static inline lane_ints dot_block(const quads w[8], global const int *x, int sta
 #endif
 }
 
+#endif
+
 #elif defined(DOT4_SCALAR)
 
-static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
+static inline int dot_quads(const quads *w, global const int *x, int count) {
+    int sum = 0;
     #pragma unroll
-    for (int q = 0; q < 8; q++) {
+    for (int q = 0; q < count; q++) {
         int4 a = convert_int4(as_char4(w[q])), b = convert_int4(as_char4(x[q]));
         int4 p = a * b;
-        start += (p.x + p.y) + (p.z + p.w);
+        sum += (p.x + p.y) + (p.z + p.w);
     }
-    return start;
+    return sum;
 }
+
+#if HAS_HALVES
+static inline lane_ints dot_halves(const quads w[8], global const int *x, lane_ints first, lane_ints second) {
+    return first * dot_quads(w, x, 4) + second * dot_quads(w + 4, x + 4, 4);
+}
+#else
+static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
+    return start + dot_quads(w, x, 8);
+}
+#endif
 
 #else
 
@@ -180,6 +252,25 @@ static inline int8 multiply_pairs(short16 w, short16 x) {
     return max(p.even + p.odd, (int8)(-(1 << 22)));
 }
 #endif
+
+#if HAS_HALVES
+
+static inline lane_ints dot_half(const quads w[4], global const int *x) {
+    lane_ints sum = (lane_ints)(0);
+    #pragma unroll
+    for (int q = 0; q < 4; q++) {
+        short16 xs = as_short16((lane_ints)(x[q]));
+        short16 even_x = (xs << (short16)(8)) >> (short16)(8), odd_x = xs >> (short16)(8);
+        sum += multiply_pairs(EVEN_BYTES(w[q]), even_x) + multiply_pairs(ODD_BYTES(w[q]), odd_x);
+    }
+    return sum;
+}
+
+static inline lane_ints dot_halves(const quads w[8], global const int *x, lane_ints first, lane_ints second) {
+    return first * dot_half(w, x) + second * dot_half(w + 4, x + 4);
+}
+
+#else
 
 static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
     lane_ints sum = (lane_ints)(start);
@@ -202,6 +293,7 @@ static inline lane_ints dot_block(const quads w[8], global const int *x, int sta
     return sum;
 }
 
+#endif
 #endif
 #endif
 #endif

@@ -8,17 +8,17 @@
  * scales are powers of two and the sums below 2^24 of their unit: every rounding is
  * exact, so the answer is known whatever the order. */
 #define ROWS 37u
-#define COLUMNS 96u
-#define BLOCKS (COLUMNS / 32u)
+#define MOST_COLUMNS 256u
 #define TOKENS 11u
 
 struct proof {
     enum tensor_type type;
-    uint8_t weights[ROWS * COLUMNS * 4];   /* as a file has them */
-    int8_t values[TOKENS * COLUMNS];
-    float scales[TOKENS * BLOCKS];
-    int32_t sums[TOKENS * BLOCKS];
-    float x[TOKENS * COLUMNS];             /* values times scales */
+    uint32_t columns, blocks;                   /* three blocks of 32, or one of 256 */
+    uint8_t weights[ROWS * MOST_COLUMNS * 4];   /* as a file has them */
+    int8_t values[TOKENS * MOST_COLUMNS];
+    float scales[TOKENS * MOST_COLUMNS / 32];
+    int32_t sums[TOKENS * MOST_COLUMNS / 32];
+    float x[TOKENS * MOST_COLUMNS];             /* values times scales */
     float y[TOKENS * ROWS];                /* the answer */
 };
 
@@ -35,7 +35,7 @@ static uint16_t some_half(uint32_t *state) {
 /* Small multiples of 1/4, which all types of float hold. */
 static void fill_floats(struct proof *proof) {
     uint32_t state = 5, bytes = tensor_type_info(proof->type)->block_bytes;
-    for (uint32_t i = 0; i < ROWS * COLUMNS; i++) {
+    for (uint32_t i = 0; i < ROWS * proof->columns; i++) {
         float value = (float)((int)(next_bits(&state) % 255) - 127) * 0.25f;
         quantise(proof->type, &value, proof->weights + i * bytes, 1);
     }
@@ -46,28 +46,51 @@ static void fill_floats(struct proof *proof) {
 static void fill_blocks(struct proof *proof) {
     uint32_t state = 7, block_bytes = tensor_type_info(proof->type)->block_bytes;
     uint32_t halves = proof->type == TENSOR_Q4_1 ? 2 : 1;
-    for (uint32_t i = 0; i < ROWS * BLOCKS; i++) {
+    for (uint32_t i = 0; i < ROWS * proof->blocks; i++) {
         uint8_t *block = proof->weights + i * block_bytes;
         for (uint32_t h = 0; h < halves; h++) {
             uint16_t half = some_half(&state);
             memcpy(block + 2 * h, &half, sizeof half);
         }
         for (uint32_t j = 2 * halves; j < block_bytes; j++)
-            block[j] = i < BLOCKS ? (proof->type == TENSOR_Q8_0 ? 0x80 : 0xff) : (uint8_t)next_bits(&state);
+            block[j] = i < proof->blocks ? (proof->type == TENSOR_Q8_0 ? 0x80 : 0xff) : (uint8_t)next_bits(&state);
+    }
+}
+
+/* Blocks of 256 with small factors. */
+static void fill_large_blocks(struct proof *proof) {
+    uint32_t state = 11, block_bytes = tensor_type_info(proof->type)->block_bytes;
+    for (uint32_t i = 0; i < ROWS; i++) {
+        uint8_t *block = proof->weights + i * block_bytes;
+        for (uint32_t j = 0; j < block_bytes; j++)
+            block[j] = (uint8_t)next_bits(&state);
+        uint16_t d = some_half(&state), least = some_half(&state);
+        if (proof->type == TENSOR_Q6_K) {
+            for (uint32_t j = 192; j < 208; j++)
+                block[j] = (uint8_t)(int8_t)((int)(next_bits(&state) % 7) - 3);
+            memcpy(block + 208, &d, sizeof d);
+            continue;
+        }
+        for (uint32_t j = 4; j < 16; j++)
+            block[j] = (uint8_t)(next_bits(&state) & (j < 12 ? 3 : 0x33));
+        memcpy(block, &d, sizeof d);
+        memcpy(block + 2, &least, sizeof least);
     }
 }
 
 static void fill_proof(struct proof *proof) {
     const struct tensor_type_info *info = tensor_type_info(proof->type);
-    uint32_t state = 9, row_bytes = COLUMNS / info->block_values * info->block_bytes;
-    if (info->is_quantised)
+    uint32_t state = 9, row_bytes = proof->columns / info->block_values * info->block_bytes;
+    if (info->block_values > 32)
+        fill_large_blocks(proof);
+    else if (info->is_quantised)
         fill_blocks(proof);
     else
         fill_floats(proof);
-    for (uint32_t i = 0; i < TOKENS * BLOCKS; i++) {
+    for (uint32_t i = 0; i < TOKENS * proof->blocks; i++) {
         proof->scales[i] = (float)(1u << next_bits(&state) % 3) * 0.5f;
         for (uint32_t j = 0; j < 32; j++) {
-            bool is_extreme = i / BLOCKS % 2 == 0 && i % BLOCKS == 0;
+            bool is_extreme = i / proof->blocks % 2 == 0 && i % proof->blocks == 0;
             int value = is_extreme ? (i % 4 ? -127 : 127) : (int)(next_bits(&state) % 255) - 127;
             proof->values[i * 32 + j] = (int8_t)value;
             proof->sums[i] += value;
@@ -75,11 +98,11 @@ static void fill_proof(struct proof *proof) {
         }
     }
     for (uint32_t r = 0; r < ROWS; r++) {
-        float row[COLUMNS];
-        dequantise(proof->type, proof->weights + r * row_bytes, row, COLUMNS);
+        float row[MOST_COLUMNS];
+        dequantise(proof->type, proof->weights + r * row_bytes, row, proof->columns);
         for (uint32_t t = 0; t < TOKENS; t++)
-            for (uint32_t c = 0; c < COLUMNS; c++)
-                proof->y[t * ROWS + r] += row[c] * proof->x[t * COLUMNS + c];
+            for (uint32_t c = 0; c < proof->columns; c++)
+                proof->y[t * ROWS + r] += row[c] * proof->x[t * proof->columns + c];
     }
 }
 
@@ -127,7 +150,8 @@ static bool run_proof(struct ops *ops, enum numeric_class numeric, const struct 
 bool matmul_prove(struct ops *ops, enum numeric_class numeric, enum weight_layout layout,
                   enum tensor_type type, struct error *err) {
     struct r16_shape shape = { .bytes = 1 };
-    bool has_layout = r16_shape_init(&shape, type, ROWS, COLUMNS);
+    const uint32_t columns = tensor_type_info(type)->block_values > 32 ? MOST_COLUMNS : 96;
+    bool has_layout = r16_shape_init(&shape, type, ROWS, columns);
     if (!has_layout && tensor_type_info(type)->is_quantised)
         return true;   /* kernels of rows in plain OpenCL C, which have no variants */
     struct proof *proof = calloc(1, sizeof *proof);
@@ -139,6 +163,8 @@ bool matmul_prove(struct ops *ops, enum numeric_class numeric, enum weight_layou
         goto cleanup;
     }
     proof->type = type;
+    proof->columns = columns;
+    proof->blocks = columns / 32;
     fill_proof(proof);
     if (has_layout)
         r16_pack(&shape, 0, ROWS, proof->weights, packed);
@@ -158,7 +184,7 @@ bool matmul_prove(struct ops *ops, enum numeric_class numeric, enum weight_layou
         if (!(buffers[i] = copy_buffer(ops, contents[i].data, contents[i].bytes, err)))
             goto cleanup;
     const struct device_matrix matrix = {
-        .buffer = buffers[WEIGHTS], .type = type, .layout = layout, .rows = ROWS, .columns = COLUMNS
+        .buffer = buffers[WEIGHTS], .type = type, .layout = layout, .rows = ROWS, .columns = columns
     };
     fine = run_proof(ops, numeric, proof, &matrix, buffers, err);
 cleanup:

@@ -2,7 +2,7 @@
  *
  *     y[t][row_offset + r] (+)= sum over c of W[r][c] * x[t][c]
  *
- *   weights  WEIGHTS_Q8_0, _Q4_0 or _Q4_1 as common/pack_r16.h lays them out
+ *   weights  WEIGHTS_Q8_0, _Q4_0, _Q4_1, _Q4_K or _Q6_K as common/pack_r16.h lays them out
  *   values   [tokens][columns]       int8     }
  *   scales   [tokens][columns / 32]  float    } see kernels/quantise.cl
  *   sums     [tokens][columns / 32]  int32    }
@@ -19,7 +19,7 @@
 #include "kernels/numerics.h"
 #include "kernels/kernel_args.h"
 #include "kernels/packed_r16.h"
-#ifdef DOT4_AVX2
+#if defined(DOT4_AVX2) && !HAS_HALVES
 #include "kernels/tile_avx2.h"
 #endif
 
@@ -80,7 +80,7 @@ static inline void multiply(struct matmul_args args, struct packed_group group, 
         global const uchar *quants = group.quants + (size_t)b * QUANT_BYTES;
         if (tile == 1) {
             PREFETCH_256(quants);
-#if QUANT_BYTES == 512
+#if QUANT_BYTES > 256
             PREFETCH_256(quants + 256);
 #endif
         }
@@ -89,16 +89,24 @@ static inline void multiply(struct matmul_args args, struct packed_group group, 
             int lane = (part + p) * LANES;
             quads w[8];
             load_block(quants + lane * 4, w);
-            lane_floats step = LOAD_HALVES(group.steps + (size_t)b * GROUP_ROWS + lane);
+            lane_floats step = load_steps(group, b, lane);
 #if HAS_FLOOR
-            lane_floats floor = LOAD_HALVES(group.floors + (size_t)b * GROUP_ROWS + lane);
+            lane_floats floor = load_floors(group, b, lane);
+#endif
+#if HAS_HALVES
+            global const uchar *factors = group.factors + (size_t)b * 2 * GROUP_ROWS + lane;
+            lane_ints first_half = LOAD_SIGNED(factors), second_half = LOAD_SIGNED(factors + GROUP_ROWS);
 #endif
             #pragma unroll
             for (int t = 0; t < tile; t++) {
                 size_t block = at[t] + b;
-                int sum = x.sums[block];
                 float scale = x.scales[block];
+#if HAS_HALVES
+                lane_ints dot = dot_halves(w, (global const int *)(x.values + block * 32), first_half, second_half);
+#else
+                int sum = x.sums[block];
                 lane_ints dot = dot_block(w, (global const int *)(x.values + block * 32), -DOT_ZERO * sum);
+#endif
                 acc[p * tile + t] = fma(TO_FLOATS(dot), step * (lane_floats)(scale), acc[p * tile + t]);
 #if HAS_FLOOR
                 acc[p * tile + t] = fma(floor, (lane_floats)(scale * (float)sum), acc[p * tile + t]);
@@ -135,7 +143,7 @@ static inline void run_one(struct matmul_args args, global const uchar *weights,
         multiply(args, find_group(weights, args.rows, args.columns, g), g * GROUP_ROWS, 0, PARTS, x, y, 0, 1);
 }
 
-#ifdef DOT4_AVX2
+#ifdef TILE_TOKENS
 
 /* Four tokens at a time. The last four overlap those before where the count is no
  * multiple; fewer than four go one by one. */
@@ -152,10 +160,20 @@ static inline void run_tiles(struct matmul_args args, global const uchar *weight
             float8 acc[PARTS * TILE_TOKENS];
             for (int i = 0; i < PARTS * TILE_TOKENS; i++)
                 acc[i] = (float8)(0.0f);
-            for (int b = 0; b < blocks; b++, block++)
-                add_block(group.quants + (size_t)b * QUANT_BYTES, group.steps + (size_t)b * GROUP_ROWS,
-                          group.floors + (size_t)b * GROUP_ROWS, x.values + block * 32, x.scales + block,
-                          x.sums + block, args.columns, (long)blocks * 4, acc);
+            for (int b = 0; b < blocks; b++, block++) {
+#if SCALE_BLOCKS > 1
+                float8 steps[PARTS], floors[PARTS];
+                for (int p = 0; p < PARTS; p++) {
+                    steps[p] = load_steps(group, b, p * LANES);
+                    floors[p] = load_floors(group, b, p * LANES);
+                }
+#else
+                global const half *steps = group.steps + (size_t)b * GROUP_ROWS;
+                global const half *floors = group.floors + (size_t)b * GROUP_ROWS;
+#endif
+                add_block(group.quants + (size_t)b * QUANT_BYTES, steps, floors, x.values + block * 32,
+                          x.scales + block, x.sums + block, args.columns, (long)blocks * 4, acc);
+            }
             for (int t = first - from; t < TILE_TOKENS; t++)
                 for (int p = 0; p < PARTS; p++)
                     store_rows(args, y, from + t, g * GROUP_ROWS + p * LANES, acc[t * PARTS + p]);

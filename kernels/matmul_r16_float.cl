@@ -2,7 +2,7 @@
  *
  *     y[t][row_offset + r] (+)= sum over c of W[r][c] * x[t][c]
  *
- *   weights  WEIGHTS_Q8_0, _Q4_0 or _Q4_1 as common/pack_r16.h lays them out
+ *   weights  WEIGHTS_Q8_0, _Q4_0, _Q4_1, _Q4_K or _Q6_K as common/pack_r16.h lays them out
  *   x        [tokens][columns]    float
  *   y        [tokens][y_stride]   float; with `accumulate` y + sum
  *
@@ -24,7 +24,7 @@
 
 #define TOKENS for (int t = 0; t < tile; t++)
 
-#if defined(WEIGHTS_Q8_0)
+#if defined(WEIGHTS_Q8_0) || HAS_HALVES
 static inline char16 columns_16(uint a, uint b, uint c, uint d) {
     return (char16)(as_char4(a), as_char4(b), as_char4(c), as_char4(d));
 }
@@ -50,11 +50,18 @@ static inline void matmul(struct matmul_args args, global const uchar *weights, 
     for (int b = 0; b < args.columns / GROUP_COLUMNS; b++) {
         quads w[8];
         load_block(group.quants + (size_t)b * QUANT_BYTES + lane * 4, w);
-        float step = vload_half((size_t)b * GROUP_ROWS + lane, group.steps);
-        float16 low = step * convert_float16(columns_16(w[0], w[1], w[2], w[3]));
-        float16 high = step * convert_float16(columns_16(w[4], w[5], w[6], w[7]));
+        float step = load_steps(group, b, lane);
+        short16 first = convert_short16(columns_16(w[0], w[1], w[2], w[3]));
+        short16 second = convert_short16(columns_16(w[4], w[5], w[6], w[7]));
+#if HAS_HALVES
+        global const uchar *factors = group.factors + (size_t)b * 2 * GROUP_ROWS + lane;
+        first *= (short16)((short)LOAD_SIGNED(factors));
+        second *= (short16)((short)LOAD_SIGNED(factors + GROUP_ROWS));
+#endif
+        float16 low = step * convert_float16(first);
+        float16 high = step * convert_float16(second);
 #if HAS_FLOOR
-        float floor = vload_half((size_t)b * GROUP_ROWS + lane, group.floors);
+        float floor = load_floors(group, b, lane);
         low += floor;
         high += floor;
 #endif

@@ -109,16 +109,30 @@
     "vpbroadcastd " BLOCK_##t(sums) ", %[x]\n vbroadcastss " BLOCK_##t(scales) ", %[t]\n"   \
     SUM_TERM ACCUMULATE_HALF(a##t, l0, h1, at) ACCUMULATE_HALF(b##t, l1, f1, at + 32)
 
+/* Halves from the planes, or floats already multiplied by their factors. */
+#if SCALE_BLOCKS > 1
+#define LOAD_STEPS "vmovups (%[steps]), %[l0]\n vmovups 32(%[steps]), %[l1]\n"
+#define FLOORS "vmovups (%[floors]), %[h1]\n vmovups 32(%[floors]), %[f1]\n"
+#else
+#define LOAD_STEPS "vcvtph2ps (%[steps]), %[l0]\n vcvtph2ps 16(%[steps]), %[l1]\n"
+#define FLOORS "vcvtph2ps (%[floors]), %[h1]\n vcvtph2ps 16(%[floors]), %[f1]\n"
+#endif
 #if HAS_FLOOR
-#define LOAD_FLOORS "vcvtph2ps (%[floors]), %[h1]\n vcvtph2ps 16(%[floors]), %[f1]\n"
+#define LOAD_FLOORS FLOORS
 #else
 #define LOAD_FLOORS
 #endif
 
 #ifdef __OPENCL_VERSION__
 
+#if SCALE_BLOCKS > 1
+typedef const float8 *sixteen;
+#else
+typedef global const half *sixteen;
+#endif
+
 /* acc [token][16 rows] += one block. The strides are in bytes. */
-static inline void add_block(global const uchar *quants, global const half *steps, global const half *floors,
+static inline void add_block(global const uchar *quants, sixteen steps, sixteen floors,
                              global const char *values, global const float *scales, global const int *sums,
                              long value_stride, long block_stride, float8 acc[2 * TILE_TOKENS]) {
     const uint8 mask = (uint8)(0x0f0f0f0fu);
@@ -126,7 +140,7 @@ static inline void add_block(global const uchar *quants, global const half *step
     short16 a0, a1, a2, a3, b0, b1, b2, b3;
     uint8 l0, l1, h0, h1, f1, x, t;
     __asm__(PRODUCTS
-            "vcvtph2ps (%[steps]), %[l0]\n vcvtph2ps 16(%[steps]), %[l1]\n" LOAD_FLOORS
+            LOAD_STEPS LOAD_FLOORS
             ACCUMULATE(0, 0) ACCUMULATE(1, 64) ACCUMULATE(2, 128) ACCUMULATE(3, 192)
             : [a0] "=&x"(a0), [a1] "=&x"(a1), [a2] "=&x"(a2), [a3] "=&x"(a3), [b0] "=&x"(b0),
               [b1] "=&x"(b1), [b2] "=&x"(b2), [b3] "=&x"(b3), [l0] "=&x"(l0), [l1] "=&x"(l1),

@@ -236,7 +236,8 @@ static void bench_type(const struct bench *bench, enum tensor_type type, bool is
     }
     for (size_t w = 0; w < 3; w++)
         for (size_t s = 0; s < (is_quick ? 3 : 8); s++)
-            if (widths[w] == 1 || shapes[s].rows < 16384)
+            if ((widths[w] == 1 || shapes[s].rows < 16384) &&
+                shapes[s].columns % tensor_type_info(type)->block_values == 0)
                 bench_shape(bench, candidates, count, type, shapes[s].rows, shapes[s].columns, widths[w]);
     for (uint32_t i = 0; i < count; i++)
         ops_free(candidates[i].ops);

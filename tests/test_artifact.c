@@ -13,6 +13,7 @@
 static const char *const models[] = {
     "models/gguf/quantizable-tiny-Q4_0.gguf", "models/gguf/quantizable-tiny-Q4_1.gguf",
     "models/gguf/quantizable-tiny-Q8_0.gguf", "models/gguf/phi3-tiny-swa-Q4_0.gguf",
+    "models/gguf/quantizable-tiny-Q4_K_M.gguf",
 };
 enum { MODELS = sizeof models / sizeof *models };
 #define NO_MODEL "no models/gguf/quantizable-tiny-Q4_1.gguf"

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const enum tensor_type types[] = { TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1 };
+static const enum tensor_type types[] = { TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q4_K, TENSOR_Q6_K };
+enum { TYPES = sizeof types / sizeof *types };
 
 struct packed {
     struct r16_shape shape;
@@ -31,30 +32,47 @@ static void release(struct packed *made) {
 /* The value that the layout's description says lies at (row, column). */
 static float value_at(const struct packed *made, uint64_t row, uint64_t column) {
     uint64_t cell = row / 16 * made->shape.block_count + column / 32, lane = row % 16, c = column % 32;
+    bool is_large = made->shape.type == TENSOR_Q4_K || made->shape.type == TENSOR_Q6_K;
+    uint64_t scale = is_large ? row / 16 * (made->shape.block_count / 8) + column / 256 : cell;
+    const uint8_t *factors = made->packed + made->shape.factors_at + cell * 32 + lane;
     uint16_t d, m = 0;
-    memcpy(&d, made->packed + made->shape.scales_at + cell * 32 + lane * 2, 2);
+    memcpy(&d, made->packed + made->shape.scales_at + scale * 32 + lane * 2, 2);
+    if (made->shape.type == TENSOR_Q6_K) {
+        const uint8_t *quants = made->packed + cell * 384;
+        int low = quants[c / 8 * 64 + lane * 4 + c % 4] >> (c % 8 < 4 ? 0 : 4) & 15;
+        int high = quants[256 + c / 16 * 64 + lane * 4 + c % 4] >> (c % 16 / 4 * 2) & 3;
+        float step = half_to_float(d) * (float)(int8_t)factors[c / 16 * 16];
+        return step * (float)((low | high << 4) - 32);
+    }
     if (made->shape.type == TENSOR_Q8_0)
         return half_to_float(d) * (float)(int8_t)made->packed[cell * 512 + c / 4 * 64 + lane * 4 + c % 4];
     int byte = made->packed[cell * 256 + c / 8 * 64 + lane * 4 + c % 4];
     int nibble = c % 8 < 4 ? byte & 15 : byte >> 4;
     if (made->shape.type == TENSOR_Q4_0)
         return half_to_float(d) * (float)(nibble - 8);
-    memcpy(&m, made->packed + made->shape.mins_at + cell * 32 + lane * 2, 2);
+    memcpy(&m, made->packed + made->shape.mins_at + scale * 32 + lane * 2, 2);
+    if (made->shape.type == TENSOR_Q4_K) {
+        float step = half_to_float(d) * (float)factors[0], floor = half_to_float(m) * (float)factors[16];
+        float value = step * (float)nibble;
+        return value - floor;
+    }
     float product = half_to_float(d) * (float)nibble;
     return product + half_to_float(m);
 }
 
+#define COLUMNS 768u
+
 static void packed_values_are_where_the_layout_says(void **state) {
     (void)state;
-    for (size_t t = 0; t < 3; t++) {
-        struct packed made = make_packed(types[t], 37, 96);
-        float *want = test_alloc(37 * 96 * sizeof *want);
-        dequantise(types[t], made.rows, want, 37 * 96);
+    for (size_t t = 0; t < TYPES; t++) {
+        struct packed made = make_packed(types[t], 37, COLUMNS);
+        float *want = test_alloc(37 * COLUMNS * sizeof *want);
+        dequantise(types[t], made.rows, want, 37 * COLUMNS);
         assert_true(r16_pack(&made.shape, 0, 37, made.rows, made.packed));
         for (uint64_t row = 0; row < 37; row++)
-            for (uint64_t column = 0; column < 96; column++) {
+            for (uint64_t column = 0; column < COLUMNS; column++) {
                 float got = value_at(&made, row, column);
-                assert_memory_equal(&got, &want[row * 96 + column], sizeof got);
+                assert_memory_equal(&got, &want[row * COLUMNS + column], sizeof got);
             }
         free(want);
         release(&made);
@@ -64,8 +82,8 @@ static void packed_values_are_where_the_layout_says(void **state) {
 static void portions_give_the_bytes_of_the_whole(void **state) {
     (void)state;
     static const uint64_t portions[] = { 1, 14, 2, 16, 4 };
-    for (size_t t = 0; t < 3; t++) {
-        struct packed made = make_packed(types[t], 37, 64);
+    for (size_t t = 0; t < TYPES; t++) {
+        struct packed made = make_packed(types[t], 37, 512);
         uint8_t *parts = test_alloc(made.shape.bytes);
         assert_true(r16_pack(&made.shape, 0, 37, made.rows, made.packed));
         uint64_t row = 0;
@@ -80,9 +98,9 @@ static void portions_give_the_bytes_of_the_whole(void **state) {
 
 static void unpacking_gives_the_file_s_bytes(void **state) {
     (void)state;
-    for (size_t t = 0; t < 3; t++)
+    for (size_t t = 0; t < TYPES; t++)
         for (uint32_t rows = 1; rows < 50; rows += 6) {
-            struct packed made = make_packed(types[t], rows, 160);
+            struct packed made = make_packed(types[t], rows, 512);
             /* One byte off: no pointer needs alignment. */
             uint8_t *moved = test_alloc(made.shape.bytes + 1), *back = test_alloc(made.file_bytes + 1);
             assert_true(r16_pack(&made.shape, 0, rows, made.rows, moved + 1));
@@ -127,7 +145,9 @@ static void shapes_that_cannot_be_packed_are_refused(void **state) {
     (void)state;
     struct r16_shape shape;
     assert_false(r16_shape_init(&shape, TENSOR_F16, 16, 32));
-    assert_false(r16_shape_init(&shape, TENSOR_Q4_K, 16, 256));
+    assert_false(r16_shape_init(&shape, TENSOR_Q5_K, 16, 256));
+    assert_false(r16_shape_init(&shape, TENSOR_Q4_K, 16, 128));
+    assert_false(r16_shape_init(&shape, TENSOR_Q6_K, UINT64_MAX / 32, 256));
     assert_false(r16_shape_init(&shape, TENSOR_Q4_0, 16, 33));
     assert_false(r16_shape_init(&shape, TENSOR_Q4_0, 0, 32));
     assert_false(r16_shape_init(&shape, TENSOR_Q4_0, 16, 0));
