@@ -90,7 +90,7 @@ double sizing_stream_rate(const struct sizing *sizing) {
 
 uint64_t sizing_stored_bytes(const struct model *model, uint32_t unit, bool on_host) {
     struct unit place = unit_at(model, unit);
-    return on_host && unit == 0 && model->tied_head
+    return on_host && unit == 0 && model->tied_head && !model->head.is_converted
                ? 0 : unit_part_stored_bytes(model, place, unit_all_parts(model, place));
 }
 
