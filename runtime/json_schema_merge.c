@@ -12,7 +12,8 @@ static const struct { const char *name; unsigned type; } type_names[] = {
 
 bool schema_is_annotation(const char *keyword) {
     static const char *const keywords[] = { "title", "description", "default", "examples", "example", "$schema", "$id",
-        "id", "$comment", "deprecated", "readOnly", "writeOnly", "$defs", "definitions", "$anchor" };
+        "id", "$comment", "deprecated", "readOnly", "writeOnly", "$defs", "definitions", "$anchor", "discriminator",
+        "contentMediaType", "contentEncoding", "contentSchema" };
     for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
         if (strcmp(keyword, keywords[i]) == 0)
             return true;

@@ -26,6 +26,7 @@ static const struct { const char *name, *expression; } formats[] = {
     { "uuid", " hex{8} \"-\" hex{4} \"-\" hex{4} \"-\" hex{4} \"-\" hex{12}" },
     { "ipv4", " octet (\".\" octet){3}" },
     { "email", " [a-z0-9]{1,20} ([._+-] [a-z0-9]{1,20}){0,3} \"@\" [a-z0-9]{1,20} ([.-] [a-z0-9]{1,20}){0,3} \".\" [a-z]{2,10}" },
+    { "uri", " \"http\" \"s\"? \"://\" [a-z0-9]{1,30} ([.-] [a-z0-9]{1,30}){1,3} (\"/\" [A-Za-z0-9._~-]{0,40}){0,8}" },
 };
 
 static bool write_format(struct schema_translator *translator, const char *format, struct text *to) {
@@ -34,8 +35,8 @@ static bool write_format(struct schema_translator *translator, const char *forma
             text_append(to, formats[i].expression);
             return true;
         }
-    return schema_refuse(translator, "the format '%.60s' is not supported; date, time, date-time, uuid, ipv4 and email "
-                         "are; leave it out, or give a pattern", format);
+    return schema_refuse(translator, "the format '%.60s' is not supported; date, time, date-time, uuid, ipv4, email and "
+                         "uri are; leave it out, or give a pattern", format);
 }
 
 bool schema_write_string(struct schema_translator *translator, const json_t *schema, struct text *to) {

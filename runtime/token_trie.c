@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sorting needs the bytes: qsort's comparison gets them with each token. */
+/* Sorting needs the bytes, and mostly no more than the first eight of them. */
 struct spelled {
+    uint64_t head;           /* the first bytes, as a number; zeros after the end */
     const uint8_t *bytes;
     uint32_t size;
     int32_t id;
@@ -12,12 +13,21 @@ struct spelled {
 
 static int compare_spelled(const void *left, const void *right) {
     const struct spelled *a = left, *b = right;
+    if (a->head != b->head)
+        return a->head < b->head ? -1 : 1;
     int order = memcmp(a->bytes, b->bytes, a->size < b->size ? a->size : b->size);
     if (order)
         return order;
     if (a->size != b->size)
         return a->size < b->size ? -1 : 1;
     return (a->id > b->id) - (a->id < b->id);
+}
+
+static uint64_t head_of(const uint8_t *bytes, size_t size) {
+    uint64_t head = 0;
+    for (size_t i = 0; i < 8; i++)
+        head = head << 8 | (i < size ? bytes[i] : 0);
+    return head;
 }
 
 /* The bytes of all tokens, one after the other. */
@@ -88,7 +98,7 @@ struct token_trie *token_trie_new(const struct tokenizer *tokenizer, uint32_t vo
         const uint8_t *bytes = token_trie_bytes(trie, (int32_t)id, &size);
         if (!size || size > TRIE_MOST_DEPTH)
             continue;
-        tokens[count++] = (struct spelled){ bytes, (uint32_t)size, (int32_t)id };
+        tokens[count++] = (struct spelled){ head_of(bytes, size), bytes, (uint32_t)size, (int32_t)id };
         total += size;
     }
     if (ok) {

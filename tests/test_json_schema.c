@@ -191,6 +191,12 @@ static const char *const schemas[] = {
     "{\"$ref\": \"#/$defs/tree\", \"$defs\": {\"tree\": {\"type\": \"object\", \"properties\": {\"v\": {\"type\": \"integer\"},"
     " \"l\": {\"$ref\": \"#/$defs/tree\"}, \"r\": {\"anyOf\": [{\"$ref\": \"#/$defs/tree\"}, {\"type\": \"null\"}]}}, \"required\": [\"v\"]}}}",
     "{\"type\": \"array\", \"items\": {\"anyOf\": [{\"type\": \"boolean\"}, {\"$ref\": \"#\"}]}, \"maxItems\": 2}",
+    "{\"$defs\": {\"Cat\": {\"title\": \"Cat\", \"type\": \"object\", \"properties\": {\"kind\": {\"const\": \"cat\", \"default\": \"cat\"},"
+    " \"lives\": {\"anyOf\": [{\"type\": \"integer\"}, {\"type\": \"null\"}], \"default\": null}, \"born\": {\"format\": \"date\","
+    " \"type\": \"string\"}}, \"required\": [\"born\"], \"additionalProperties\": false}, \"Dog\": {\"type\": \"object\","
+    " \"properties\": {\"kind\": {\"const\": \"dog\"}, \"tricks\": {\"items\": {\"enum\": [\"sit\", \"roll\"], \"type\": \"string\"},"
+    " \"type\": \"array\"}}, \"required\": [\"tricks\"]}}, \"properties\": {\"pet\": {\"discriminator\": {\"propertyName\": \"kind\"},"
+    " \"oneOf\": [{\"$ref\": \"#/$defs/Cat\"}, {\"$ref\": \"#/$defs/Dog\"}]}}, \"required\": [\"pet\"], \"title\": \"Owner\", \"type\": \"object\"}",
     "{\"properties\": {\"p\": {\"$ref\": \"#/$defs/s\", \"maxLength\": 3, \"description\": \"x\"}}, \"required\": [\"p\"],"
     " \"$defs\": {\"s\": {\"type\": \"string\", \"minLength\": 2}}, \"x-note\": 1, \"title\": \"T\"}",
 };
@@ -270,6 +276,7 @@ static void formats_and_patterns_are_followed(void **state) {
     CHECK("{\"format\": \"uuid\"}", "y\"123e4567-e89b-12d3-a456-426614174000\"", "n\"123e4567\"");
     CHECK("{\"format\": \"ipv4\"}", "y\"192.168.0.255\"", "n\"256.1.1.1\"", "n\"1.2.3\"", "n\"01.2.3.4\"");
     CHECK("{\"format\": \"email\"}", "y\"ann.lee@example.org\"", "n\"ann\"", "n\"a@b\"");
+    CHECK("{\"format\": \"uri\"}", "y\"https://example.org/a/b-1\"", "n\"example.org\"");
     CHECK("{\"pattern\": \"^[A-Z]{2}-\\\\d+$\"}", "y\"AB-12\"", "n\"ab-12\"", "n\"AB-\"", "n\"AB-1x\"");
     CHECK("{\"pattern\": \"^(yes|no)?$\"}", "y\"\"", "y\"yes\"", "n\"maybe\"");
     CHECK("{\"pattern\": \"b+\"}", "y\"abbc\"", "n\"ac\"", "y\"b\"");
