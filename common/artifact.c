@@ -75,8 +75,7 @@ char *artifact_path(const struct artifact_key *key, struct error *err) {
     return path;
 }
 
-/* The folders above `path`, for the user alone. */
-static bool make_folders(const char *path, struct error *err) {
+bool artifact_make_folders(const char *path, struct error *err) {
     char *copy = strdup(path);
     bool ok = copy || error_set(err, ERROR_FAILED, "cannot make the folder of '%s': out of memory", path);
     for (char *slash = copy; ok && (slash = strchr(slash + 1, '/'));) {
@@ -193,7 +192,7 @@ bool artifact_write(const char *path, const struct artifact_key *key, const stru
         error_set(err, ERROR_FAILED, "cannot pack '%s': out of memory", key->unit);
         goto cleanup;
     }
-    if (!list_entries(key, model, &list, err) || !fill_header(header, key, &list, err) || !make_folders(path, err))
+    if (!list_entries(key, model, &list, err) || !fill_header(header, key, &list, err) || !artifact_make_folders(path, err))
         goto cleanup;
     snprintf(temporary, room, "%s.XXXXXX", path);
     descriptor = mkostemp(temporary, O_CLOEXEC);

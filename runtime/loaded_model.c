@@ -1,6 +1,7 @@
 #include "runtime/loaded_model.h"
 
 #include "common/opencl.h"
+#include "runtime/tokenizer_image.h"
 #include "common/weight_choice.h"
 
 #include <inttypes.h>
@@ -101,17 +102,16 @@ static bool choose_icds(struct plan *const *plans, uint32_t count, struct error 
 
 static bool find_plan(struct loaded_model *loaded, const struct run_options *options,
                       struct error *err) {
-    struct model_hashes hashes;
     struct plan **plans = NULL;
     uint32_t count = 0, chosen = 0;
     struct opencl_devices present = { 0 };
     bool ok = false;
-    if (!find_hashes(loaded, options, &hashes, err)
-        || !plan_store_find_plans(loaded->store, hashes.weights, options->plan_name, &plans, &count,
+    if (!find_hashes(loaded, options, &loaded->hashes, err)
+        || !plan_store_find_plans(loaded->store, loaded->hashes.weights, options->plan_name, &plans, &count,
                                   err))
         return false;
     if (!count) {
-        explain_no_plan(loaded, options, &hashes, err);
+        explain_no_plan(loaded, options, &loaded->hashes, err);
         goto cleanup;
     }
     if (!choose_icds(plans, count, err) || !opencl_enumerate(&present, NULL, err))
@@ -169,7 +169,7 @@ static bool open_tokenizer(struct loaded_model *loaded, const struct load_reques
     struct error no_tokenizer = { 0 };
     if (!request->needs_tokenizer && !request->wants_tokenizer)
         return true;
-    loaded->tokenizer = tokenizer_open(&loaded->source, &no_tokenizer);
+    loaded->tokenizer = tokenizer_open_image(&loaded->source, &loaded->hashes, NULL, &no_tokenizer);
     if (loaded->tokenizer)
         return true;
     if (request->needs_tokenizer) {

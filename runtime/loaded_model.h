@@ -13,6 +13,7 @@
 struct loaded_model {
     struct model_source source;
     struct model *model;
+    struct model_hashes hashes;       /* of its files */
     struct plan_store *store;
     struct plan *plan;
     struct engine *engine;

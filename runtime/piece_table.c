@@ -44,9 +44,11 @@ bool piece_table_init(struct piece_table *table) {
 }
 
 void piece_table_release(struct piece_table *table) {
-    free(table->pool);
-    free(table->places);
-    free(table->slots);
+    if (!table->is_borrowed) {
+        free(table->pool);
+        free(table->places);
+        free(table->slots);
+    }
     *table = (struct piece_table){ 0 };
 }
 

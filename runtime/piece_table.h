@@ -23,7 +23,8 @@ struct piece_table {
     uint32_t id_end, id_capacity;
     int32_t *slots;               /* [slot_mask + 1] open addressing; -1: empty */
     uint32_t slot_mask, used_slots;
-    uint64_t seed;                /* differs in each process: no file can aim at collisions */
+    uint64_t seed;                /* made anew for each table that is filled: no file can aim at collisions */
+    bool is_borrowed;             /* the arrays lie in an image; nothing can be added */
 };
 
 bool piece_table_init(struct piece_table *table);   /* false: out of memory */

@@ -91,7 +91,22 @@ void tokenizer_close(struct tokenizer *tokenizer) {
     free(tokenizer->eos_text);
     json_decref(tokenizer->named_texts);
     free(tokenizer->chat_template);
+    free(tokenizer->stages);
+    file_map_release(&tokenizer->image);
     free(tokenizer);
+}
+
+/* For an image. */
+static bool keep_stages(struct tokenizer *tokenizer, const json_t *root, struct error *err) {
+    static const char *const names[] = { "normalizer", "pre_tokenizer", "decoder" };
+    json_t *stages = json_object();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (json_object_get(root, names[i]))
+            json_object_set(stages, names[i], json_object_get(root, names[i]));
+    free(tokenizer->stages);
+    tokenizer->stages = json_dumps(stages, JSON_COMPACT);
+    json_decref(stages);
+    return tokenizer->stages || error_set(err, ERROR_FAILED, "cannot open a tokenizer: out of memory");
 }
 
 bool tokenizer_read_stages(struct tokenizer *tokenizer, const json_t *root, const char *file,
@@ -103,7 +118,7 @@ bool tokenizer_read_stages(struct tokenizer *tokenizer, const json_t *root, cons
     if (!tokenizer->pretokenizer)
         return false;
     tokenizer->decoder = token_decoder_new(json_object_get(root, "decoder"), file, err);
-    return tokenizer->decoder != NULL;
+    return tokenizer->decoder && keep_stages(tokenizer, root, err);
 }
 
 bool tokenizer_add_token(struct tokenizer *tokenizer, const char *content, size_t length, int32_t id,

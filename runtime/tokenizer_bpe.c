@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { JOIN_BITS = 1 << 20 };   /* some 30,000 of them are set */
-
 /* A linked list in an array; merging makes the left symbol wider and drops the
  * right one. */
 struct bpe_symbol {
@@ -29,8 +27,10 @@ bool bpe_init(struct bpe *bpe) {
 
 void bpe_release(struct bpe *bpe) {
     piece_table_release(&bpe->vocabulary);
-    free(bpe->merges);
-    free(bpe->joins);
+    if (!bpe->is_borrowed) {
+        free(bpe->merges);
+        free(bpe->joins);
+    }
     bpe->merges = NULL;
     bpe->joins = NULL;
 }
@@ -95,7 +95,7 @@ static int32_t symbol_of(const struct bpe *bpe, const char *bytes, struct utf8_u
 }
 
 static uint32_t join_bit(const struct bpe *bpe, int32_t left, int32_t right) {
-    return hash_pair(bpe, pair_of(left, right)) & (JOIN_BITS - 1);
+    return hash_pair(bpe, pair_of(left, right)) & (BPE_JOIN_BITS - 1);
 }
 
 static void note_joins(struct bpe *bpe, const char *piece, size_t size) {
@@ -133,7 +133,7 @@ static bool merges_are_plain(const struct bpe *bpe) {
 static bool make_joins(struct bpe *bpe) {
     if (!bpe->byte_fallback || !merges_are_plain(bpe))
         return true;
-    bpe->joins = calloc(JOIN_BITS / 64, sizeof *bpe->joins);
+    bpe->joins = calloc(BPE_JOIN_BITS / 64, sizeof *bpe->joins);
     if (!bpe->joins)
         return false;
     for (uint32_t id = 0; id < bpe->vocabulary.id_end; id++) {

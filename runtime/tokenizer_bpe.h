@@ -23,6 +23,7 @@ struct merge {
 
 /* Symbols below this code point, all of a byte-level alphabet, need no hashing. */
 enum { BPE_DIRECT_END = 0x180 };
+enum { BPE_JOIN_BITS = 1 << 20, BPE_JOIN_BYTES = BPE_JOIN_BITS / 8 };   /* some 30,000 are set */
 
 struct bpe {
     struct piece_table vocabulary;
@@ -34,6 +35,7 @@ struct bpe {
     int32_t unknown_id;           /* -1: characters without a symbol are dropped */
     uint64_t *joins;              /* a bit for each hash of a pair; NULL: any two may join */
     bool byte_fallback, fuse_unknown;
+    bool is_borrowed;             /* merges and joins lie in an image */
     bool ignore_merges;           /* a piece that is in the vocabulary is taken whole */
 };
 

@@ -6,6 +6,7 @@
 #ifndef RUNTIME_TOKENIZER_PARTS_H
 #define RUNTIME_TOKENIZER_PARTS_H
 
+#include "common/file_map.h"
 #include "common/json.h"
 #include "runtime/added_tokens.h"
 #include "runtime/normalizer.h"
@@ -19,6 +20,7 @@ enum { EOS_LIMIT = 16, SPECIAL_IDS_LIMIT = 64 };
 /* A text of this size needs about 3 GB while it is encoded as one piece. */
 #define TOKENIZE_LIMIT ((size_t)64 << 20)
 
+/* Whatever is read from the model's files is kept by tokenizer_image.c, too. */
 struct tokenizer {
     struct bpe bpe;
     struct piece_table added_pieces;     /* ids and contents of the added tokens */
@@ -39,6 +41,8 @@ struct tokenizer {
     unsigned eos_count;
     char *bos_text, *eos_text, *chat_template;   /* owned; NULL: none */
     json_t *named_texts;                 /* owned; of other special tokens, by name: "pad_token"; NULL: none */
+    char *stages;                        /* owned: the JSON that the stages were read from; NULL: none kept */
+    struct file_map image;               /* that tables lie in; empty where they were filled here */
 };
 
 /* Readers fill an empty tokenizer; on failure tokenizer_close() clears up. */
