@@ -1,5 +1,6 @@
 #include "planner/calibrate.h"
 
+#include "planner/pipeline.h"
 #include "planner/robust_fit.h"
 
 #include <math.h>
@@ -12,6 +13,7 @@
 struct sample {
     double tokens;
     double seconds;                               /* of the phase */
+    double overlap;                               /* of that, as part of what the devices take one after the other */
     double hop_seconds[PLAN_MAX_DEVICES];         /* predicted, at the device of arrival */
     struct fit_point points[PLAN_MAX_DEVICES];    /* y: its share of `seconds`, hops taken off; 0: none */
 };
@@ -82,6 +84,33 @@ static void expect_units(const struct calibrate_input *input, const struct workl
     }
 }
 
+static bool is_sliced(const struct plan *plan) {
+    return plan->shard_count > plan->unit_count;
+}
+
+/* How far the passes of a prompt overlap on the devices, by the constants in use. */
+static double expect_overlap(const struct calibrate_input *input, const struct workload *workload) {
+    struct pipeline pipeline = { .is_too_long = is_sliced(input->plan) };
+    bool shares_memory[PLAN_MAX_DEVICES] = { false };
+    double together[PLAN_MAX_DEVICES] = { 0 };
+    int32_t at = PLAN_HOST;
+    for (uint32_t d = 0; d < input->plan->device_count; d++) {
+        shares_memory[d] = input->plan->devices[d].device.is_cpu_pool;
+        together[d] = input->rates[d].together;
+    }
+    for (uint32_t u = 0; u <= input->plan->unit_count; u++) {
+        int32_t to = u < input->plan->unit_count ? device_of(input->plan, u) : PLAN_HOST;
+        const struct device_rates *source = at < 0 ? NULL : &input->rates[at];
+        const struct device_rates *target = to < 0 ? NULL : &input->rates[to];
+        if (to != at)
+            pipeline_add(&pipeline, to >= 0 ? to : at, cost_hop_prompt(input->model, source, target, workload));
+        if (to >= 0)
+            pipeline_add(&pipeline, to, cost_unit(input->model, unit_at(input->model, u), target, workload).prefill_s);
+        at = to;
+    }
+    return pipeline_overlap(&pipeline, (double)workload->prompt_tokens / workload->micro_batch, shares_memory, together);
+}
+
 static void take_sample(const struct calibrate_input *input, const struct run_record *run, enum run_phase phase,
                         struct samples *samples) {
     const struct plan *plan = input->plan;
@@ -98,8 +127,11 @@ static void take_sample(const struct calibrate_input *input, const struct run_re
         return;
     expect_hops(input, &workload, phase, sample);
     expect_units(input, &workload, phase, sample);
-    /* Devices may prefill at the same time: then their seconds are more than the phase's. */
-    double stretch = sample->seconds > busy || !is_prefill ? sample->seconds / busy : 1;
+    sample->overlap = is_prefill ? expect_overlap(input, &workload) : 1;
+    /* What they would have taken one after the other; devices with slices of a unit work at the same time. */
+    double stretch = sample->seconds / (busy * sample->overlap);
+    if (is_sliced(plan) && is_prefill && stretch < 1)
+        stretch = 1;
     for (uint32_t d = 0; d < plan->device_count; d++) {
         double seconds = stretch * busy_seconds(run, phase, plan->devices[d].device.short_name);
         double hops = sample->hop_seconds[d];
@@ -154,8 +186,11 @@ static void compare(const struct calibrate_input *input, const struct samples *s
             after += sample->hop_seconds[d] + expected(&sample->points[d], &result->fit[d], phase);
             took += sample->hop_seconds[d] + sample->points[d].y;
         }
-        if (device < 0)
+        if (device < 0) {
+            before *= sample->overlap;
+            after *= sample->overlap;
             took = sample->seconds;
+        }
         if (!(before > 0) || !(after > 0) || !(took > 0) || (device >= 0 && !(sample->points[device].x1 > 0)))
             continue;
         predicted[used] = sample->tokens / before;

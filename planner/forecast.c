@@ -1,5 +1,7 @@
 #include "planner/forecast.h"
 
+#include "planner/pipeline.h"
+
 #include <math.h>
 
 static void add_share(struct forecast_share *sum, struct forecast_share share) {
@@ -105,29 +107,52 @@ static void add_slices(struct forecast *forecast, const struct forecast_request 
     add_share(&forecast->all, slowest);
 }
 
+/* As of one after the other, until here. */
+static void overlap_passes(struct forecast *forecast, const struct forecast_request *request,
+                           const struct pipeline *pipeline) {
+    double together[PLAN_MAX_DEVICES] = { 0 };
+    for (uint32_t d = 0; d < request->device_count; d++)
+        together[d] = request->rates[d] ? request->rates[d]->together : 0;
+    double passes = (double)request->workload->prompt_tokens / request->workload->micro_batch;
+    forecast->overlap = pipeline_overlap(pipeline, passes, request->shares_memory, together);
+    forecast->all.prefill_s *= forecast->overlap;
+    if (forecast->all.rerun_s > 0) {
+        passes = (request->model->rope.original_context + 1.0) / request->workload->micro_batch;
+        forecast->all.rerun_s *= pipeline_overlap(pipeline, passes, request->shares_memory, together);
+    }
+}
+
 struct forecast forecast_make(const struct forecast_request *request) {
     const struct model *model = request->model;
     const struct workload *workload = request->workload;
     const uint32_t units = unit_count(model);
     struct forecast forecast = { 0 };
+    struct pipeline pipeline = { 0 };
     int32_t at = PLAN_HOST;
     for (uint32_t u = 0; u <= units; u++) {
         const struct placement_slice *slices = NULL;
         uint32_t count = u < units ? placement_slices_of(request->placement, u, &slices) : 0;
         int32_t to = u < units && !count && request->placement->device[u] >= 0 ? request->placement->device[u]
                                                                               : PLAN_HOST;
-        if (to != at)
-            add(&forecast, to >= 0 ? to : at, hop_share(request, at, to));
+        if (to != at) {
+            struct forecast_share hop = hop_share(request, at, to);
+            add(&forecast, to >= 0 ? to : at, hop);
+            pipeline_add(&pipeline, to >= 0 ? to : at, hop.prefill_s);
+        }
         at = to;
-        if (count)
+        if (count) {
             add_slices(&forecast, request, slices, count);
+            pipeline.is_too_long = true;   /* they keep all devices busy at once already */
+        }
         if (to < 0)
             continue;
         struct unit_cost cost = cost_unit(model, unit_at(model, u), request->rates[to], workload);
         if (request->streamed && request->streamed[u])
             cost = cost_streamed(model, unit_at(model, u), &cost, request->stream_bytes_per_s, workload);
         add(&forecast, to, (struct forecast_share){ cost.prefill_s, cost.rerun_s, cost.token_s, cost.key_s });
+        pipeline_add(&pipeline, to, cost.prefill_s);
     }
+    overlap_passes(&forecast, request, &pipeline);
     const struct forecast_share *all = &forecast.all;
     forecast.token_first_s = all->token_s + all->key_s * cost_keys(model, 0);
     forecast.token_end_s = all->token_s + all->key_s * cost_keys(model, request->context - 1.0);

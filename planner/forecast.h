@@ -19,7 +19,8 @@ struct forecast_request {
     double stream_bytes_per_s;            /* for those */
 };
 
-/* One token takes token_s + keys * key_s, hops included in token_s. An arrival
+/* Passes of a prompt travel through the devices at the same time (see planner/pipeline.h), so that
+ * all of them may be done before the sum of the devices' prefill_s. One token takes token_s + keys * key_s, hops included in token_s. An arrival
  * counts for the device where it arrives. Of a unit in slices each device counts its own
  * share, and all together what the slowest takes; those that share memory as long as
  * forecast_pooled_seconds() says. */
@@ -30,6 +31,7 @@ struct forecast {
     struct forecast_share devices[PLAN_MAX_DEVICES];
     double token_first_s, token_end_s;    /* at context 0 and where the context ends */
     double total_s;                       /* the workload */
+    double overlap;                       /* all.prefill_s as part of what the devices take one after the other */
 };
 
 struct forecast forecast_make(const struct forecast_request *request);

@@ -50,7 +50,7 @@ static void describe_alternative(const struct sizing *sizing, const struct place
     alternative->prefill_tokens_per_s = per_second(sizing->workload.prompt_tokens, forecast.all.prefill_s);
     alternative->decode_tokens_per_s = per_second(1, forecast.token_first_s);
     alternative->first_token_s = forecast.all.prefill_s;
-    alternative->total_s = placement->seconds;
+    alternative->total_s = forecast.total_s;
 }
 
 /* ---- the plan ---- */
@@ -226,6 +226,30 @@ static bool place(struct sizing *sizing, struct placement_result *result, struct
     return false;
 }
 
+/* The search adds up what devices take; where passes of a prompt travel through several at once, another
+ * of the placements that it found may be done sooner. */
+static void rank_by_forecast(const struct sizing *sizing, struct placement_result *result) {
+    struct placement *const ranked[1 + PLACEMENT_ALTERNATIVES] = { &result->best, &result->alternatives[0],
+                                                                   &result->alternatives[1] };
+    _Static_assert(PLACEMENT_ALTERNATIVES == 2, "all of them are ranked");
+    if (strcmp(sizing->request->policy, "fastest") != 0 || placement_is_fixed(sizing) || sizing->streamed)
+        return;
+    for (uint32_t i = 0; i <= result->alternative_count; i++) {
+        struct forecast_request question = forecast_question(sizing, ranked[i]);
+        ranked[i]->seconds = forecast_make(&question).total_s;
+        for (uint32_t j = i; j && ranked[j]->seconds < ranked[j - 1]->seconds; j--) {
+            struct placement swap = *ranked[j];
+            *ranked[j] = *ranked[j - 1];
+            *ranked[j - 1] = swap;
+        }
+    }
+    for (uint32_t u = 0; u < sizing->input.unit_count; u++) {
+        int32_t device = result->best.device[u];
+        if (device >= 0 && result->best.seconds < result->best_with[device])
+            result->best_with[device] = result->best.seconds;
+    }
+}
+
 static bool would_fit(const struct sizing_source *source, const struct plan_request *request,
                       enum kv_type kv_type, uint32_t context, bool stream) {
     struct plan_request smaller = *request;
@@ -285,6 +309,7 @@ bool plan_make(const struct sizing_source *source, struct plan_request *request,
         return false;
     bool ok = place(&sizing, &result, notes, err);
     if (ok) {
+        rank_by_forecast(&sizing, &result);
         made->plan = write_plan(&sizing, &result, err);
         made->alternative_count = made->plan ? result.alternative_count : 0;
         for (uint32_t i = 0; i < made->alternative_count; i++)

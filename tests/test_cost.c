@@ -2,6 +2,7 @@
 
 #include "planner/cost.h"
 #include "planner/forecast.h"
+#include "planner/pipeline.h"
 
 #include <math.h>
 #include <string.h>
@@ -194,6 +195,43 @@ static void devices_on_one_memory_slow_each_other_down(void **state) {
     }
 }
 
+static void passes_overlap_on_their_way_through_the_devices(void **state) {
+    (void)state;
+    /* seconds of the steps on devices 0, 1, 0, ...; passes; part of the sum that they take */
+    static const struct { double steps[4]; uint32_t count; double passes; bool shares; double together, part; } cases[] = {
+        { { 1 }, 1, 5, false, 0, 1 },
+        { { 1, 1 }, 2, 1, false, 0, 1 },
+        { { 1, 1 }, 2, 0.5, false, 0, 1 },
+        { { 1, 1 }, 2, 2, false, 0, 3 / 4.0 },
+        { { 3, 1 }, 2, 2, false, 0, 7 / 8.0 },
+        { { 1, 1 }, 2, 1.5, false, 0, 2.5 / 3 },
+        { { 1, 1 }, 2, 100, false, 0, 101 / 200.0 },
+        { { 1, 1, 1, 1 }, 4, 2, false, 0, 5 / 8.0 },
+        { { 1, 1 }, 2, 2, true, 0, 1 },        /* in turns */
+        { { 1, 1 }, 2, 2, true, 0.5, 1 },
+        { { 1, 1 }, 2, 2, true, 0.8, 3.25 / 4 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct pipeline pipeline = { 0 };
+        bool shares[PLAN_MAX_DEVICES] = { cases[i].shares, cases[i].shares };
+        double together[PLAN_MAX_DEVICES] = { cases[i].together, cases[i].together };
+        pipeline_add(&pipeline, PLAN_HOST, 7);
+        for (uint32_t s = 0; s < cases[i].count; s++) {
+            pipeline_add(&pipeline, (int32_t)(s % 2), cases[i].steps[s] / 4);
+            pipeline_add(&pipeline, (int32_t)(s % 2), cases[i].steps[s] * 3 / 4);
+        }
+        double part = pipeline_overlap(&pipeline, cases[i].passes, shares, together);
+        if (fabs(part - cases[i].part) > 1e-9)
+            fail_msg("case %zu: %g instead of %g", i, part, cases[i].part);
+    }
+    struct pipeline long_way = { 0 };
+    for (int32_t s = 0; s < 1000; s++)
+        pipeline_add(&long_way, s % 2, 1);
+    const bool apart[PLAN_MAX_DEVICES] = { false };
+    const double none[PLAN_MAX_DEVICES] = { 0 };
+    assert_true(pipeline_overlap(&long_way, 9, apart, none) == 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_unit_costs_its_bytes_its_keys_and_its_launches),
@@ -203,6 +241,7 @@ int main(void) {
         cmocka_unit_test(hops_cost_both_ends_and_the_residual_vector),
         cmocka_unit_test(measured_rates_replace_typical_ones),
         cmocka_unit_test(devices_on_one_memory_slow_each_other_down),
+        cmocka_unit_test(passes_overlap_on_their_way_through_the_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
