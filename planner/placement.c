@@ -297,7 +297,7 @@ bool placement_explain_infeasible(const struct placement_input *input,
 static uint64_t room_left(const struct placement_input *input, const struct placement *placement,
                           uint32_t device) {
     uint64_t used = placement_bytes(input, placement, device), pool_used = 0;
-    uint64_t room = input->devices[device].budget_bytes - used;
+    uint64_t budget = input->devices[device].budget_bytes, room = budget > used ? budget - used : 0;
     if (!input->devices[device].in_pool)
         return room;
     for (uint32_t d = 0; d < input->device_count; d++)

@@ -5,6 +5,7 @@
 #include "planner/accelerate_map.h"
 #include "planner/fixed_placement.h"
 #include "planner/forecast.h"
+#include "planner/slicing.h"
 #include "planner/stream_placement.h"
 
 #include <stdio.h>
@@ -30,7 +31,8 @@ static double per_second(double count, double seconds) {
     return seconds > 0 ? count / seconds : 0;
 }
 
-static void describe_alternative(const struct sizing *sizing, const struct placement *placement,
+/* `is_other_way`: unlike the plan it has whole units only. */
+static void describe_alternative(const struct sizing *sizing, const struct placement *placement, bool is_other_way,
                                  struct plan_alternative *alternative) {
     struct forecast_request question = forecast_question(sizing, placement);
     struct forecast forecast = forecast_make(&question);
@@ -47,6 +49,8 @@ static void describe_alternative(const struct sizing *sizing, const struct place
             used += (size_t)snprintf(alternative->devices + used, sizeof alternative->devices - used, "%s%s",
                                      used ? " + " : "", sizing->input.devices[device].name);
     }
+    if (is_other_way && used < sizeof alternative->devices)
+        snprintf(alternative->devices + used, sizeof alternative->devices - used, " in whole units");
     alternative->prefill_tokens_per_s = per_second(sizing->workload.prompt_tokens, forecast.all.prefill_s);
     alternative->decode_tokens_per_s = per_second(1, forecast.token_first_s);
     alternative->first_token_s = forecast.all.prefill_s;
@@ -212,12 +216,18 @@ failed:
 
 static bool place(struct sizing *sizing, struct placement_result *result, struct text *notes, struct error *err) {
     const char *name = sizing->request->policy;
+    const bool is_fill = strcmp(name, "fill") == 0, is_balanced = strcmp(name, "balanced") == 0;
     struct error refused = { 0 };
     if (placement_is_fixed(sizing))
         return placement_fixed(sizing, result, notes, err);
-    placement_policy *policy = strcmp(name, "fill") == 0 ? placement_fill
-                             : strcmp(name, "balanced") == 0 ? placement_balanced : placement_fastest;
-    if (policy(&sizing->input, result, &refused))
+    placement_policy *policy = is_fill ? placement_fill : is_balanced ? placement_balanced : placement_fastest;
+    bool ok = policy(&sizing->input, result, &refused);
+    /* A device that must hold something is a question about whole units; `fill` cuts units
+     * only where it must. */
+    bool may_slice = strcmp(sizing->request->slices, "auto") == 0 && !is_balanced && !sizing->input.required;
+    if (may_slice && (ok ? !is_fill : result->infeasible))
+        ok = slicing_improve(sizing, result) || ok;
+    if (ok)
         return true;
     if (result->infeasible && sizing->request->stream)
         return placement_streamed(sizing, policy, result, err);
@@ -313,7 +323,7 @@ bool plan_make(const struct sizing_source *source, struct plan_request *request,
         made->plan = write_plan(&sizing, &result, err);
         made->alternative_count = made->plan ? result.alternative_count : 0;
         for (uint32_t i = 0; i < made->alternative_count; i++)
-            describe_alternative(&sizing, &result.alternatives[i], &made->alternatives[i]);
+            describe_alternative(&sizing, &result.alternatives[i], result.best.slice_count > 0, &made->alternatives[i]);
         ok = made->plan != NULL;
     } else if (result.infeasible) {
         advise(source, request, err);

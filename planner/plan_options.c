@@ -57,6 +57,8 @@ const char plan_options_help[] =
     "                      Accelerate puts it; hf-auto: where transformers does\n"
     "  --pin PATTERN=DEVICE     put units there: 'ffn.*=cpu1', 'embed=gpu0'\n"
     "  --forbid PATTERN=DEVICE  keep units away: 'head=gpu0'\n"
+    "  --slices auto|off   cut units into slices that devices run at the same time,\n"
+    "                      where they do not fit whole or that is faster (auto)\n"
     "  --stream            units that fit nowhere may be read from the disk for\n"
     "                      every token; the plan says what that takes\n"
     "  --probe             measure the devices again\n"
@@ -164,8 +166,7 @@ static const char *const policies[] = {
 static const char *const kv_types[] = { "f16", "f32", "q8_0", NULL };
 static const char *const weights[] = { "keep", "f16", "q8_0", "q4_0", "auto", NULL };
 static const char *const ropes[] = { "auto", "short", "long", NULL };
-static const char *const slices[] = { "off", NULL };
-static const char *const later_slices[] = { "auto", NULL };
+static const char *const slices[] = { "auto", "off", NULL };
 static const char *const formats[] = { "table", "json", "accelerate", "dot", "svg", NULL };   /* as enum plan_format */
 
 static void set_format(struct plan_options *options, enum plan_format format) {
@@ -217,7 +218,7 @@ static bool apply(struct plan_options *options, int code, const char *value, str
         return parse_word("rope", request->rope, sizeof request->rope, value, ropes, NULL, err);
     case OPTION_DTYPE: return parse_dtype(request->dtype, value, err);
     case OPTION_SLICES:
-        return parse_word("slices", request->slices, sizeof request->slices, value, slices, later_slices, err);
+        return parse_word("slices", request->slices, sizeof request->slices, value, slices, NULL, err);
     case OPTION_FORMAT:
         if (!parse_word("format", word, sizeof word, value, formats, NULL, err))
             return false;

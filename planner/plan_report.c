@@ -88,7 +88,7 @@ static bool holds(const struct plan *plan, int32_t device, uint32_t unit, enum w
     return share_of(plan, device, unit, which) > 0;
 }
 
-/* Blocks in a row of which a device has the same halves, in slices or whole. */
+/* Blocks in a row of which a device has the same halves, or slices of any. */
 struct run {
     bool has[2], is_sliced;        /* attn, ffn */
     uint32_t first;
@@ -129,7 +129,11 @@ static void list_units(const struct plan *plan, int32_t device, enum which which
                 next.slices++;
             }
         }
-        if (next.has[0] == running.has[0] && next.has[1] == running.has[1] && next.is_sliced == running.is_sliced) {
+        bool is_same = next.has[0] == running.has[0] && next.has[1] == running.has[1] && !next.is_sliced &&
+                       !running.is_sliced;
+        if (is_same || (next.is_sliced && running.is_sliced)) {
+            running.has[0] |= next.has[0];
+            running.has[1] |= next.has[1];
             running.shares += next.shares;
             running.slices += next.slices;
             continue;

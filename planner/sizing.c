@@ -48,7 +48,7 @@ bool request_complete(struct plan_request *request, const struct model *model, s
     default_text(request->weights, sizeof request->weights, "keep");
     default_text(request->policy, sizeof request->policy, "fastest");
     default_text(request->rope, sizeof request->rope, "auto");
-    default_text(request->slices, sizeof request->slices, "off");
+    default_text(request->slices, sizeof request->slices, "auto");
     return true;
 }
 

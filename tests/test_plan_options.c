@@ -103,7 +103,7 @@ static void wrong_usage_is_named(void **state) {
         { "a --policy import", "phiplan import FILE MODEL" },
         { "a --kv q4_0", "--kv takes f16, f32, q8_0, not 'q4_0'" },
         { "a --weights q4_k", "--weights takes keep, f16, q8_0, q4_0, auto, not 'q4_k'" },
-        { "a --slices auto", "--slices 'auto' is not part of this version" },
+        { "a --slices on", "--slices takes auto, off, not 'on'" },
         { "list --format dot", "--format dot is for plans" },
         { "list --simulate x.json", "--simulate is for phiplan MODEL and import" },
         { "a --simulate x.json --probe", "nothing can be measured with it" },

@@ -50,7 +50,7 @@ if command -v xmllint > /dev/null; then true_that "the drawing is sound XML" xml
 if command -v rsvg-convert > /dev/null; then
     true_that "and can be rendered" rsvg-convert "$work/out" -o "$work/out.png"
 fi
-run "$phiplan" "$work/phi3" --simulate docs/two_cards.json --format dot
+run "$phiplan" "$work/phi3" --simulate docs/two_cards.json --slices off --format dot
 expect "a plan is a graph" 0 '"gpu1" -> "gpu0"'
 bad() { echo "$2" > "$work/bad.json"; run "$phiplan" "$work/phi3" --simulate "$work/bad.json"; expect "$1" 2 "$3"; }
 bad "an unknown key is named" '{"devices": [{"type": "gpu", "memory": "1GiB", "speed": 1}]}' "no key 'speed'"
