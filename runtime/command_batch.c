@@ -30,6 +30,7 @@ struct batch {
     struct loaded_model loaded;
     struct generation_settings settings;     /* without a line's own */
     struct prompt_lanes *lanes;
+    uint32_t lane_count;
     struct constraint_store constraints;
     char *source;                            /* of the chat template, once it was needed */
     const char *source_name;
@@ -299,7 +300,7 @@ static bool judge_failure(struct job *job, const struct error *problem, struct e
 /* Begin a job, or do all of it. Sets *is_taken unless it has to wait for others. */
 static bool start_job(struct batch *batch, struct job *job, bool *is_taken, struct error *err) {
     struct error problem = { 0 };
-    bool runs_along = generation_can_step(&job->settings);
+    bool runs_along = generation_can_step(&job->settings) && (!job->settings.speculate || batch->lane_count > 1);
     *is_taken = job->is_done || (runs_along ? prompt_lanes_has_room(batch->lanes, job->prompt.count)
                                             : !prompt_lanes_running(batch->lanes));
     if (job->is_done || !*is_taken)
@@ -409,6 +410,7 @@ static bool open_lanes(struct batch *batch, struct load_request *request, struct
         request->sequence_count = most;
         ok = loaded_model_open(&batch->loaded, batch->options, request, err);
     }
+    batch->lane_count = count;
     return ok && (batch->lanes = prompt_lanes_new(batch->loaded.engine,
                                                   loaded_model_rope(&batch->loaded, batch->options), count, err));
 }

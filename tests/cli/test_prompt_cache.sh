@@ -72,6 +72,18 @@ same "after kill -9 the text is right"
 equal "the cache whole" "" "$err$(cat "$work/kills")"
 equal "and alone" 1 "$(ls "$cache"* | wc -l)"
 
+# ---- an answer that crosses LongRoPE's switch: at its end the prompt's keys are other ones
+longrope=$(data models/phi3-tiny-longrope)
+ids=$(seq -s , 5 7 285)
+run "$phiplan" "$longrope" --ctx 256 --devices cpu0
+run "$phirun" "$longrope" --ids "$ids" -n 30 --ignore-eos
+cp "$work/out" "$work/plain"
+run "$phirun" "$longrope" --ids "$ids" -n 30 --ignore-eos --prompt-cache "$work/long.kv"
+same "an answer across LongRoPE's switch is the same with a cache"
+run "$phirun" "$longrope" --ids "$ids" -n 30 --ignore-eos --prompt-cache "$work/long.kv" -v
+same "and from it"
+expect "which has the prompt as it was before the switch" 0 "prompt cache: 40 more tokens"
+
 # ---- a conversation
 printf 'Hello there\nAnd more\n' > "$work/lines"
 run sh -c '"$@" < "$0"' "$work/lines" "$phirun" chat "$model" -n 8
