@@ -123,8 +123,10 @@ static bool allocate(struct engine *engine, struct error *err) {
     engine->tap_row = calloc(engine->model->hidden_size, sizeof *engine->tap_row);
     if (!engine->lengths_before || !engine->copies || !engine->tap_row)
         return error_set(err, ERROR_FAILED, "cannot open the engine: out of memory");
-    return kv_cache_init(&engine->kv, engine->context, engine->sequence_count, err) &&
-           rope_init(&engine->rope, &engine->model->rope, err);
+    if (!kv_cache_init(&engine->kv, engine->context, engine->sequence_count, err))
+        return false;
+    engine->kv.window = engine->keep_pages ? 0 : engine->model->sliding_window;
+    return rope_init(&engine->rope, &engine->model->rope, err);
 }
 
 /* Other sums than the promised ones are not for --exact. */
@@ -162,6 +164,7 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     engine->interrupted = options ? options->interrupted : NULL;
     engine->watchdog_seconds = options ? options->watchdog_seconds : 0;
     engine->discrete = options && options->discrete;
+    engine->keep_pages = options && options->keep_pages;
     engine->kernels = options ? options->kernels : NULL;
     const char *const *artifact_paths = options ? options->artifact_paths : NULL;
 
@@ -222,6 +225,10 @@ bool engine_sequence_truncate(struct engine *engine, uint32_t sequence, uint32_t
         return false;
     kv_cache_truncate(&engine->kv, sequence, length);
     return true;
+}
+
+uint32_t engine_sequence_length(const struct engine *engine, uint32_t sequence) {
+    return sequence < engine->sequence_count ? engine->kv.lengths[sequence] : 0;
 }
 
 bool engine_sequence_fork(struct engine *engine, uint32_t source, uint32_t target, uint32_t length,

@@ -29,6 +29,7 @@ struct engine_options {
      * multiplies, unless `exact`; NULL: none */
     const bool (*gemm_types)[TENSOR_TYPE_COUNT];
     const struct kernel_store *kernels;   /* borrowed for the call; NULL: everything is compiled */
+    bool keep_pages;               /* a sliding window keeps the pages that it no longer needs */
     bool discrete;                 /* for tests: copy to every device, as if it had memory of its own */
 };
 
@@ -85,7 +86,10 @@ bool engine_forward(struct engine *engine, const struct engine_batch *batch, flo
 
 /* KV pages: a sequence's row of the page table. Pages are reference-counted. */
 bool engine_sequence_truncate(struct engine *engine, uint32_t sequence, uint32_t length,
-                              struct error *err);          /* drop positions >= length */
+                              struct error *err);          /* drop positions >= length; perhaps all, see below */
+/* How many positions the sequence has. Truncation leaves none where it goes back behind pages that
+ * a sliding window has given back, and so may a pass that fails. */
+uint32_t engine_sequence_length(const struct engine *engine, uint32_t sequence);
 /* Make `target`, which must be empty, share source's first `length` positions: no page is
  * copied until one of the two writes to it. */
 bool engine_sequence_fork(struct engine *engine, uint32_t source, uint32_t target,

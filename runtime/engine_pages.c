@@ -52,7 +52,7 @@ static bool move_page(struct engine_device *device, struct error *err) {
 /* The page of the engine's buffers; -1: the sequence has none there. */
 static int32_t page_of(const struct engine *engine, uint32_t sequence, uint32_t page, struct error *err) {
     if (sequence < engine->sequence_count && page < engine->kv.page_columns &&
-        (uint64_t)page * KV_PAGE_TOKENS < engine->kv.lengths[sequence])
+        (uint64_t)page * KV_PAGE_TOKENS < engine->kv.lengths[sequence] && page >= engine->kv.starts[sequence])
         return engine->kv.table[(size_t)sequence * engine->kv.page_columns + page];
     error_set(err, ERROR_FAILED, "sequence %u has no KV page %u", sequence, page);
     return -1;

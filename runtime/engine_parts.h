@@ -122,7 +122,7 @@ struct engine {
 
     struct engine_unpacked unpacked;
     const struct kernel_store *kernels;    /* borrowed while opening; NULL: none */
-    bool discrete;
+    bool discrete, keep_pages;             /* see engine_options */
 
     bool has_host_embed;
     struct file_map table;                 /* the embedding's rows, as stored */
@@ -134,6 +134,7 @@ struct engine {
     uint32_t *lengths_before;              /* [sequence_count] at the start of a forward */
     struct kv_copy *copies;                /* [sequence_count] */
     uint32_t copy_count;
+    bool has_more;                         /* another portion of the batch follows; while no pass is under way */
     struct { int32_t page; uint8_t *target; const uint8_t *source; } moved;   /* see engine_pages.c */
 
     pthread_mutex_t lock;

@@ -282,7 +282,7 @@ static void start_pass(struct engine *engine, struct pass *pass, const struct en
             pass->wanted[pass->wanted_count++] = i;
     pass->logits = logits;
     pass->is_prefill = batch->is_prefill;
-    pass->is_last = begin + count == batch->token_count;
+    pass->is_last = begin + count == batch->token_count && !engine->has_more;
     pass->number = ++engine->pass_number;
     pass->ok = true;
     pass->error = (struct error){ 0 };
@@ -364,6 +364,26 @@ static bool check_finite(const struct engine *engine, const float *logits, uint6
     return true;
 }
 
+/* A sequence may be truncated by so many tokens without being run again. */
+#define KEPT_TOKENS 64u
+/* With a sliding window the batch is entered in portions of so many micro-batches, so that the
+ * pages before the window can serve the tokens that follow. */
+#define PORTION_PASSES 4u
+
+/* Give every token its page, then run all. */
+static bool run_batch(struct engine *engine, const struct engine_batch *batch, float *logits, uint64_t *wanted,
+                      struct error *err) {
+    bool ok = enter_batch(engine, batch, wanted, err);
+    /* Even where the batch cannot be run: the page table names the copies already. */
+    struct error not_copied = { 0 };
+    if (engine->copy_count && !engine_run_all(engine, copy_pages, &not_copied)) {
+        ok = false;
+        engine->has_failed = true;
+        engine->failure = *err = not_copied;
+    }
+    return ok && run_passes(engine, batch, logits, err) && check_finite(engine, logits, *wanted, err);
+}
+
 bool engine_forward(struct engine *engine, const struct engine_batch *batch, float *logits, struct error *err) {
     struct error reason = { 0 };
     if (engine->has_failed) {
@@ -372,16 +392,30 @@ bool engine_forward(struct engine *engine, const struct engine_batch *batch, flo
         return error_prefix(err, "stopped after an earlier failure");
     }
     memcpy(engine->lengths_before, engine->kv.lengths, engine->sequence_count * sizeof *engine->lengths_before);
-    uint64_t wanted;
-    bool ok = enter_batch(engine, batch, &wanted, &reason);
-    /* Even where the batch cannot be run: the page table names the copies already. */
-    struct error not_copied = { 0 };
-    if (engine->copy_count && !engine_run_all(engine, copy_pages, &not_copied)) {
-        ok = false;
-        engine->has_failed = true;
-        engine->failure = reason = not_copied;
+    const uint64_t most = engine->kv.window ? (uint64_t)PORTION_PASSES * engine->micro_batch : batch->token_count;
+    bool ok = true;
+    for (uint32_t begin = 0, count; ok && begin < batch->token_count; begin += count) {
+        count = batch->token_count - begin < most ? batch->token_count - begin : (uint32_t)most;
+        struct engine_batch portion = *batch;
+        bool is_last = begin + count == batch->token_count;
+        bool *none = NULL;
+        uint64_t wanted = 0;
+        portion.token_count = count;
+        portion.tokens += begin;
+        portion.positions += begin;
+        portion.sequences = batch->sequences ? batch->sequences + begin : NULL;
+        portion.wants_logits = batch->wants_logits ? batch->wants_logits + begin : NULL;
+        if (!batch->wants_logits && !is_last) {
+            portion.wants_logits = none = calloc(count, sizeof *none);
+            ok = none || error_set(&reason, ERROR_FAILED, "cannot run %u tokens: out of memory", count);
+        }
+        engine->has_more = !is_last;
+        ok = ok && run_batch(engine, &portion, logits, &wanted, &reason);
+        logits += logits ? wanted * engine->model->vocab_size : 0;
+        free(none);
+        for (uint32_t i = 0; ok && i < engine->sequence_count; i++)
+            kv_cache_give_back(&engine->kv, i, KEPT_TOKENS);
     }
-    ok = ok && run_passes(engine, batch, logits, &reason) && check_finite(engine, logits, wanted, &reason);
     if (ok)
         return true;
     for (uint32_t i = 0; i < engine->sequence_count; i++)

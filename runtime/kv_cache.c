@@ -20,9 +20,10 @@ bool kv_cache_init(struct kv_cache *cache, uint32_t context, uint32_t sequence_c
                                 .sequence_count = sequence_count, .free_count = pages, .version = 1 };
     cache->table = malloc((size_t)sequence_count * columns * sizeof *cache->table);
     cache->lengths = calloc(sequence_count, sizeof *cache->lengths);
+    cache->starts = calloc(sequence_count, sizeof *cache->starts);
     cache->references = calloc(pages, sizeof *cache->references);
     cache->free_pages = malloc(pages * sizeof *cache->free_pages);
-    if (!cache->table || !cache->lengths || !cache->references || !cache->free_pages) {
+    if (!cache->table || !cache->lengths || !cache->starts || !cache->references || !cache->free_pages) {
         kv_cache_release(cache);
         return error_set(err, ERROR_FAILED, "cannot keep a page table of %u pages: out of memory", pages);
     }
@@ -37,6 +38,7 @@ bool kv_cache_init(struct kv_cache *cache, uint32_t context, uint32_t sequence_c
 void kv_cache_release(struct kv_cache *cache) {
     free(cache->table);
     free(cache->lengths);
+    free(cache->starts);
     free(cache->references);
     free(cache->free_pages);
     *cache = (struct kv_cache){ 0 };
@@ -85,12 +87,35 @@ uint32_t kv_cache_pages_for(const struct kv_cache *cache, uint32_t sequence, uin
     return pages_of(length) - pages_of(now) + splits;
 }
 
+/* The first position that a token at `position` sees. */
+static uint32_t first_seen(const struct kv_cache *cache, uint32_t position) {
+    return cache->window && position >= cache->window ? position - cache->window + 1 : 0;
+}
+
+static bool has_window(const struct kv_cache *cache, uint32_t sequence, uint32_t length) {
+    return cache->starts[sequence] <= first_seen(cache, length) / KV_PAGE_TOKENS;
+}
+
+void kv_cache_give_back(struct kv_cache *cache, uint32_t sequence, uint32_t slack) {
+    uint32_t length = cache->lengths[sequence];
+    uint32_t keep = first_seen(cache, length > slack ? length - slack : 0) / KV_PAGE_TOKENS;
+    for (; cache->starts[sequence] < keep; cache->starts[sequence]++)
+        drop(cache, row(cache, sequence) + cache->starts[sequence]);
+}
+
 void kv_cache_truncate(struct kv_cache *cache, uint32_t sequence, uint32_t length) {
     if (length >= cache->lengths[sequence])
         return;
-    for (uint32_t column = pages_of(length); column < pages_of(cache->lengths[sequence]); column++)
+    if (!has_window(cache, sequence, length))
+        length = 0;
+    uint32_t column = pages_of(length);
+    if (column < cache->starts[sequence])
+        column = cache->starts[sequence];
+    for (; column < pages_of(cache->lengths[sequence]); column++)
         drop(cache, row(cache, sequence) + column);
     cache->lengths[sequence] = length;
+    if (length == 0)
+        cache->starts[sequence] = 0;
 }
 
 bool kv_cache_fork(struct kv_cache *cache, uint32_t source, uint32_t target, uint32_t length,
@@ -99,12 +124,16 @@ bool kv_cache_fork(struct kv_cache *cache, uint32_t source, uint32_t target, uin
         return error_set(err, ERROR_FAILED,
                          "cannot fork %u tokens of sequence %u (which has %u) to sequence %u (which has %u)",
                          length, source, cache->lengths[source], target, cache->lengths[target]);
-    for (uint32_t column = 0; column < pages_of(length); column++) {
+    if (!has_window(cache, source, length))
+        return error_set(err, ERROR_FAILED, "cannot fork %u tokens of sequence %u: keys that they see were given back",
+                         length, source);
+    for (uint32_t column = cache->starts[source]; column < pages_of(length); column++) {
         int32_t page = row(cache, source)[column];
         row(cache, target)[column] = page;
         cache->references[page]++;
     }
     cache->lengths[target] = length;
+    cache->starts[target] = length ? cache->starts[source] : 0;
     cache->version++;
     return true;
 }

@@ -4,8 +4,11 @@
  * same page number. Pages are reference-counted; sequences share them after a fork,
  * and one that is shared is copied before it is written to.
  *
- * Invariants: row `s` of the table has ceil(lengths[s] / KV_PAGE_TOKENS) valid
- * entries, the rest is -1; references[p] is the number of entries that name p. */
+ * Where every token sees a window of keys only, pages before it can be given back.
+ *
+ * Invariants: row `s` of the table has valid entries from starts[s] up to
+ * ceil(lengths[s] / KV_PAGE_TOKENS), the rest is -1; what the next token of `s` sees is
+ * there; references[p] is the number of entries that name p. */
 #ifndef RUNTIME_KV_CACHE_H
 #define RUNTIME_KV_CACHE_H
 
@@ -17,6 +20,8 @@ struct kv_cache {
     uint32_t sequence_count;
     int32_t *table;             /* [sequence_count][page_columns] */
     uint32_t *lengths;          /* [sequence_count] tokens */
+    uint32_t *starts;           /* [sequence_count] pages that were given back */
+    uint32_t window;            /* keys that a token sees, its own included; 0: all. Set once, after init */
     uint32_t *references;       /* [page_count] */
     uint32_t *free_pages;       /* [page_count], the first free_count are valid; taken from the end */
     uint32_t free_count;
@@ -40,10 +45,16 @@ bool kv_cache_extend(struct kv_cache *cache, uint32_t sequence, bool *must_copy,
 /* How many free pages it takes to extend the sequence to `length` positions. */
 uint32_t kv_cache_pages_for(const struct kv_cache *cache, uint32_t sequence, uint32_t length);
 
-/* Drop the positions from `length` on; no more than the sequence has is no change. */
+/* Give back the pages that lie before the window of the next token and of the `slack` tokens
+ * before it, to which a truncation may go back. */
+void kv_cache_give_back(struct kv_cache *cache, uint32_t sequence, uint32_t slack);
+
+/* Drop the positions from `length` on; no more than the sequence has is no change. Where
+ * keys that position `length` would see were given back, the sequence becomes empty. */
 void kv_cache_truncate(struct kv_cache *cache, uint32_t sequence, uint32_t length);
 
-/* `target`, which must be empty, gets the first `length` positions of `source`. */
+/* `target`, which must be empty, gets the first `length` positions of `source`, of which none
+ * that the next one sees may have been given back. */
 bool kv_cache_fork(struct kv_cache *cache, uint32_t source, uint32_t target, uint32_t length,
                    struct error *err);
 

@@ -234,6 +234,7 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
     const struct kernel_store kernels = plan_store_kernels(loaded->store);
     struct engine_options engine_options = { .exact = options->exact, .logit_rows = rows,
                                              .sequence_count = sequences,
+                                             .keep_pages = options->prompt_cache != NULL,
                                              .kernels = &kernels,
                                              .artifact_paths = (const char *const *)artifact_paths,
                                              .gemm_types = (const bool (*)[TENSOR_TYPE_COUNT])gemm_types,

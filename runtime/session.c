@@ -244,7 +244,7 @@ bool session_append_each(struct session *const *sessions, uint32_t count, const 
         session->length--;
         if (session->kv_length > session->length) {
             engine_sequence_truncate(session->engine, session->sequence, session->length, NULL);
-            session->kv_length = session->length;
+            session->kv_length = engine_sequence_length(session->engine, session->sequence);
         }
     }
     return ok;
@@ -270,7 +270,7 @@ bool session_truncate(struct session *session, uint32_t length, struct error *er
     if (length < session->kv_length) {
         if (!engine_sequence_truncate(session->engine, session->sequence, length, err))
             return false;
-        session->kv_length = length;
+        session->kv_length = engine_sequence_length(session->engine, session->sequence);
     }
     session->length = length;
     return true;

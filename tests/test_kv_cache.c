@@ -12,7 +12,7 @@ static void check(const struct kv_cache *cache) {
     for (uint32_t s = 0; s < cache->sequence_count; s++)
         for (uint32_t column = 0; column < cache->page_columns; column++) {
             int32_t page = cache->table[s * cache->page_columns + column];
-            bool is_used = (uint64_t)column * KV_PAGE_TOKENS < cache->lengths[s];
+            bool is_used = (uint64_t)column * KV_PAGE_TOKENS < cache->lengths[s] && column >= cache->starts[s];
             assert_int_equal(page >= 0, is_used);
             assert_true(page < (int32_t)cache->page_count);
             if (page >= 0)
@@ -21,6 +21,10 @@ static void check(const struct kv_cache *cache) {
     for (uint32_t i = 0; i < cache->free_count; i++) {
         assert_int_equal(seen[cache->free_pages[i]], 0);
         assert_int_equal(cache->references[cache->free_pages[i]], 0);
+    }
+    for (uint32_t s = 0; s < cache->sequence_count; s++) {
+        uint32_t length = cache->lengths[s], window = cache->window;
+        assert_true(cache->starts[s] * KV_PAGE_TOKENS <= (window && length >= window ? length - window + 1 : 0));
     }
     uint32_t used = 0;
     for (uint32_t page = 0; page < cache->page_count; page++) {
@@ -130,17 +134,52 @@ static void a_fork_that_makes_no_sense_is_refused(void **state) {
     kv_cache_release(&cache);
 }
 
-static void random_use_keeps_the_invariants(void **state) {
+/* A window of 20 keys: at 200 tokens, with 32 of slack, what lies before 149 is not needed. */
+static void a_window_gives_back_the_pages_before_it(void **state) {
     (void)state;
     struct error err = { 0 };
     struct kv_cache cache;
+    ASSERT_OK(kv_cache_init(&cache, 10 * KV_PAGE_TOKENS, 2, &err), err);
+    cache.window = 20;
+    extend(&cache, 0, 200, 0);
+    uint32_t free_before = cache.free_count;
+    kv_cache_give_back(&cache, 0, 32);
+    check(&cache);
+    assert_int_equal(cache.starts[0], 4);
+    assert_int_equal(cache.free_count, free_before + 4);
+    kv_cache_give_back(&cache, 0, 32);
+    assert_int_equal(cache.starts[0], 4);
+    /* Within the slack nothing is lost; a fork shares what is left. */
+    kv_cache_truncate(&cache, 0, 170);
+    check(&cache);
+    assert_int_equal(cache.lengths[0], 170);
+    assert_true(kv_cache_fork(&cache, 0, 1, 165, &err));
+    check(&cache);
+    assert_int_equal(cache.lengths[1], 165);
+    kv_cache_truncate(&cache, 1, 0);
+    /* Position 140 would see 121 to 140, and the page of 121 is gone. */
+    assert_false(kv_cache_fork(&cache, 0, 1, 140, &err));
+    assert_non_null(strstr(err.text, "given back"));
+    kv_cache_truncate(&cache, 0, 140);
+    check(&cache);
+    assert_int_equal(cache.lengths[0], 0);
+    extend(&cache, 0, 40, 0);
+    kv_cache_release(&cache);
+}
+
+static void random_use(uint32_t window) {
+    struct error err = { 0 };
+    struct kv_cache cache;
     ASSERT_OK(kv_cache_init(&cache, 6 * KV_PAGE_TOKENS, 4, &err), err);
+    cache.window = window;
     uint32_t random = 1;
     for (int step = 0; step < 3000; step++) {
         random = random * 1664525u + 1013904223u;
         uint32_t s = random >> 30, other = random >> 28 & 3, amount = random >> 16 & 63;
         bool must_copy;
         struct kv_copy copy;
+        if (random >> 22 & 1)
+            kv_cache_give_back(&cache, s, amount & 31);
         switch (random >> 24 & 3) {
         case 0: kv_cache_truncate(&cache, s, amount); break;
         case 1: kv_cache_fork(&cache, s, other, amount, NULL); break;
@@ -151,6 +190,13 @@ static void random_use_keeps_the_invariants(void **state) {
         check(&cache);
     }
     kv_cache_release(&cache);
+}
+
+static void random_use_keeps_the_invariants(void **state) {
+    (void)state;
+    random_use(0);
+    random_use(1);
+    random_use(40);
 }
 
 static void sizes_without_sense_are_refused(void **state) {
@@ -168,6 +214,7 @@ int main(void) {
         cmocka_unit_test(a_full_cache_is_a_usage_error_and_stays_as_it_is),
         cmocka_unit_test(a_fork_shares_pages_until_one_side_writes),
         cmocka_unit_test(a_fork_that_makes_no_sense_is_refused),
+        cmocka_unit_test(a_window_gives_back_the_pages_before_it),
         cmocka_unit_test(random_use_keeps_the_invariants),
         cmocka_unit_test(sizes_without_sense_are_refused),
     };

@@ -291,6 +291,51 @@ static void what_fails_leaves_the_session_as_it_was(void **state) {
     free(expected);
 }
 
+/* A window of 16 keys: what lies long before the end is given back, and made again where a
+ * session goes back to it. */
+static void a_window_that_goes_back_is_run_again(void **state) {
+    (void)state;
+    const char *path = support_devices() ? test_data("models/phi3-tiny-swa") : NULL;
+    if (!path)
+        SKIP_BECAUSE("no PoCL device, or no models/phi3-tiny-swa");
+    struct error err = { 0 };
+    struct rig_options options = { .context = 400, .micro_batch = 16, .sequence_count = 3 };
+    struct rig other;
+    ASSERT_OK(rig_open(&other, path, &options, &err), err);
+    const size_t bytes = other.model->vocab_size * sizeof(float);
+    float *logits = malloc(bytes), *expected = malloc(bytes);
+    int32_t tokens[200];
+    assert_true(logits && expected);
+    for (uint32_t i = 0; i < 200; i++)
+        tokens[i] = token_at(i);
+    struct session *once = session_new(other.engine, 0, ROPE_AUTO, &err);
+    struct session *session = session_new(other.engine, 1, ROPE_AUTO, &err);
+    assert_true(once && session);
+    ASSERT_OK(session_append(once, tokens, 90, expected, &err), err);
+    ASSERT_OK(session_append(session, tokens, 200, logits, &err), err);
+    /* Within the last tokens nothing is run twice. */
+    ASSERT_OK(session_truncate(session, 190, &err) && session_append(session, tokens + 190, 10, logits, &err), err);
+    assert_int_equal(session_last_pass(session), 10);
+    /* Farther back everything is, with the same result. */
+    ASSERT_OK(session_truncate(session, 80, &err) && session_append(session, tokens + 80, 10, logits, &err), err);
+    assert_int_equal(session_last_pass(session), 90);
+    assert_memory_equal(logits, expected, bytes);
+    /* Three sequences of 200 in a context of 400: their pages would not have been enough. */
+    struct session *third = session_new(other.engine, 2, ROPE_AUTO, &err);
+    assert_non_null(third);
+    ASSERT_OK(session_append(once, tokens + 90, 110, expected, &err), err);
+    ASSERT_OK(session_append(session, tokens + 90, 110, logits, &err), err);
+    assert_memory_equal(logits, expected, bytes);
+    ASSERT_OK(session_append(third, tokens, 200, logits, &err), err);
+    assert_memory_equal(logits, expected, bytes);
+    session_free(once);
+    session_free(session);
+    session_free(third);
+    rig_close(&other);
+    free(logits);
+    free(expected);
+}
+
 static void no_tokens_are_no_pass(void **state) {
     (void)state;
     NEED_RIG();
@@ -316,6 +361,7 @@ int main(void) {
         cmocka_unit_test(a_replay_runs_only_what_is_new),
         cmocka_unit_test(a_full_context_is_a_usage_error_that_names_the_command),
         cmocka_unit_test(what_fails_leaves_the_session_as_it_was),
+        cmocka_unit_test(a_window_that_goes_back_is_run_again),
         cmocka_unit_test(no_tokens_are_no_pass),
     };
     return cmocka_run_group_tests(tests, open_rig, close_rig);
