@@ -261,7 +261,7 @@ static bool start_lane(struct run *run, uint32_t index, struct sampler_settings 
 /* Whether a sequence ended before its grammar did. */
 static void judge_end(struct run *run, struct generated *sequence) {
     const struct generation_settings *settings = run->request->settings;
-    sequence->is_cut = run->constraint && (sequence->finish == FINISH_STOP
+    sequence->is_cut = run->constraint && ((sequence->finish == FINISH_STOP && !settings->keep_stop)
         || !constraint_accepts(run->constraint, sequence->ids, sequence->count, settings->eos_ids,
                                settings->eos_count));
 }

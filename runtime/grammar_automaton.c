@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_WAYS 4096u          /* of one state */
-#define MOST_SEEN 65536u         /* nodes and stacks that are met on the way to them */
+#define MOST_WAYS (1u << 16)     /* of one state: a list of so many words */
+#define MOST_SEEN (1u << 18)     /* nodes and stacks that are met on the way to them */
 #define SEEN_SLOTS (2 * MOST_SEEN)
 
 /* ---- classes of bytes ---- */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define WORK_OF_STEP 1000u
-#define MOST_WORK (20000u * WORK_OF_STEP)
+#define MOST_WORK (60000u * WORK_OF_STEP)
 #define MOST_DEPTH 250u
 
 /* What every grammar has: JSON as parsers agree on it. Numbers fit 64 bits and doubles, no
