@@ -45,10 +45,11 @@ static double busy_seconds(const struct run_record *run, enum run_phase phase, c
     return seconds;
 }
 
+/* The device that has a whole unit; what slices exchange lies on the host. */
 static int32_t device_of(const struct plan *plan, uint32_t unit) {
     for (uint32_t i = 0; i < plan->shard_count; i++)
         if (plan->shards[i].unit == unit)
-            return plan->shards[i].device;
+            return plan_shard_is_slice(plan, i) ? PLAN_HOST : plan->shards[i].device;
     return PLAN_HOST;
 }
 
@@ -71,15 +72,21 @@ static void expect_hops(const struct calibrate_input *input, const struct worklo
 static void expect_units(const struct calibrate_input *input, const struct workload *workload,
                          enum run_phase phase, struct sample *sample) {
     const double passes = ceil((double)workload->prompt_tokens / workload->micro_batch);
-    for (uint32_t u = 0; u < input->plan->unit_count; u++) {
-        int32_t device = device_of(input->plan, u);
-        if (device < 0)
+    for (uint32_t i = 0; i < input->plan->shard_count; i++) {
+        const struct shard *shard = &input->plan->shards[i];
+        const struct part_range parts = { shard->part_begin, shard->part_end };
+        if (shard->device < 0)
             continue;
-        struct device_rates rates = input->rates[device];
+        const struct unit unit = unit_at(input->model, shard->unit);
+        struct device_rates rates = input->rates[shard->device];
+        double exchange = (phase == RUN_PREFILL ? cost_exchange_prompt : cost_exchange_tokens)(
+            input->model, unit, parts, &rates, workload);
         rates.fit = (struct calibration){ 1, 1, 1, 0 };
-        struct unit_cost cost = cost_unit(input->model, unit_at(input->model, u), &rates, workload);
-        struct fit_point *point = &sample->points[device];
-        point->x1 += phase == RUN_PREFILL ? cost.prefill_s : workload->new_tokens * cost.token_s;
+        struct unit_cost cost = cost_parts_in(input->model, unit, parts,
+                                              cost_best_layout(input->model, unit, &rates, workload), &rates, workload);
+        struct fit_point *point = &sample->points[shard->device];
+        sample->hop_seconds[shard->device] += exchange;
+        point->x1 += (phase == RUN_PREFILL ? cost.prefill_s : workload->new_tokens * cost.token_s) - exchange;
         point->x2 += phase == RUN_PREFILL ? passes : cost_workload_keys(input->model, workload) * cost.key_s;
     }
 }
@@ -128,10 +135,11 @@ static void take_sample(const struct calibrate_input *input, const struct run_re
     expect_hops(input, &workload, phase, sample);
     expect_units(input, &workload, phase, sample);
     sample->overlap = is_prefill ? expect_overlap(input, &workload) : 1;
-    /* What they would have taken one after the other; devices with slices of a unit work at the same time. */
+    /* Devices with slices of a unit work at the same time, as far as the run shows. */
+    if (is_sliced(plan))
+        sample->overlap = sample->seconds < busy ? sample->seconds / busy : 1;
+    /* What they would have taken one after the other. */
     double stretch = sample->seconds / (busy * sample->overlap);
-    if (is_sliced(plan) && is_prefill && stretch < 1)
-        stretch = 1;
     for (uint32_t d = 0; d < plan->device_count; d++) {
         double seconds = stretch * busy_seconds(run, phase, plan->devices[d].device.short_name);
         double hops = sample->hop_seconds[d];

@@ -330,6 +330,19 @@ struct unit_cost cost_streamed(const struct model *model, struct unit unit, cons
     return cost;
 }
 
+double cost_exchange_prompt(const struct model *model, struct unit unit, struct part_range parts,
+                            const struct device_rates *rates, const struct workload *workload) {
+    const struct unit_slice slice = unit_slice_of(model, unit, parts);
+    double passes = ceil((double)workload->prompt_tokens / workload->micro_batch);
+    return exchange_seconds(model, unit, &slice, rates, passes, workload->prompt_tokens);
+}
+
+double cost_exchange_tokens(const struct model *model, struct unit unit, struct part_range parts,
+                            const struct device_rates *rates, const struct workload *workload) {
+    const struct unit_slice slice = unit_slice_of(model, unit, parts);
+    return workload->new_tokens * exchange_seconds(model, unit, &slice, rates, 1, 1);
+}
+
 enum weight_layout cost_best_layout(const struct model *model, struct unit unit, const struct device_rates *rates,
                                     const struct workload *workload) {
     struct unit_cost rows = cost_unit_in(model, unit, LAYOUT_ROWS, rates, workload);

@@ -108,6 +108,13 @@ struct unit_cost cost_parts_in(const struct model *model, struct unit unit, stru
 struct unit_cost cost_streamed(const struct model *model, struct unit unit, const struct unit_cost *resident,
                                double bytes_per_s, const struct workload *workload);
 
+/* What of that is the exchange, which no rate of the matrices changes: the prompt, and the
+ * new tokens. */
+double cost_exchange_prompt(const struct model *model, struct unit unit, struct part_range parts,
+                            const struct device_rates *rates, const struct workload *workload);
+double cost_exchange_tokens(const struct model *model, struct unit unit, struct part_range parts,
+                            const struct device_rates *rates, const struct workload *workload);
+
 /* LAYOUT_R16 where that makes the workload faster. */
 enum weight_layout cost_best_layout(const struct model *model, struct unit unit, const struct device_rates *rates,
                                     const struct workload *workload);
