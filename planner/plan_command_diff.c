@@ -4,6 +4,7 @@
 #include "planner/size_text.h"
 
 #include "common/json.h"
+#include "common/plan_request.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,21 +48,14 @@ static void add_size(struct differences *all, const char *what, uint64_t a, uint
 }
 
 static void compare_requests(struct differences *all, const struct plan_request *a, const struct plan_request *b) {
-    add_number(all, "--ctx", a->context, b->context, "%.0f");
-    add_number(all, "--prompt", a->prompt_tokens, b->prompt_tokens, "%.0f");
-    add_number(all, "--new", a->new_tokens, b->new_tokens, "%.0f");
-    add_number(all, "--micro-batch", a->micro_batch, b->micro_batch, "%.0f");
-    add(all, "--kv", kv_type_name(a->kv_type), kv_type_name(b->kv_type));
-    add(all, "--weights", a->weights, b->weights);
-    add(all, "--policy", a->policy, b->policy);
-    add(all, "--rope", a->rope, b->rope);
-    add(all, "--devices", a->devices, b->devices);
-    add(all, "--exclude", a->exclude, b->exclude);
-    add(all, "--max-memory", a->max_memory, b->max_memory);
-    add(all, "--max-buffer", a->max_buffer, b->max_buffer);
-    add(all, "--pin", a->pins, b->pins);
-    add(all, "--forbid", a->forbids, b->forbids);
-    add(all, "--slices", a->slices, b->slices);
+    struct request_field one[PLAN_REQUEST_FIELDS], other[PLAN_REQUEST_FIELDS];
+    plan_request_fields(a, one);
+    plan_request_fields(b, other);
+    for (uint32_t i = 0; i < PLAN_REQUEST_FIELDS; i++) {
+        char option[24];
+        snprintf(option, sizeof option, "--%s", one[i].option);
+        add(all, option, one[i].value, other[i].value);
+    }
 }
 
 /* The plan's device of that name; PLAN_HOST - 1 where it has none. */

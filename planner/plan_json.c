@@ -2,8 +2,10 @@
 #include "planner/plan_report.h"
 
 #include "common/json.h"
+#include "common/plan_request.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,17 +98,21 @@ static json_t *device_entry(const struct plan *plan, int32_t index) {
     return entry;
 }
 
+/* What was asked for, under the options' names with '_' for '-'. */
 static json_t *request_entry(const struct plan_request *request) {
     json_t *entry = json_object();
-    set_bytes(entry, "ctx", request->context);
-    set_bytes(entry, "prompt", request->prompt_tokens);
-    set_bytes(entry, "new", request->new_tokens);
-    set_bytes(entry, "micro_batch", request->micro_batch);
-    set_text(entry, "kv", kv_type_name(request->kv_type));
-    set_text(entry, "weights", request->weights);
-    set_text(entry, "policy", request->policy);
-    set_text(entry, "rope", request->rope);
-    set_text(entry, "slices", request->slices);
+    struct request_field fields[PLAN_REQUEST_FIELDS];
+    plan_request_fields(request, fields);
+    for (uint32_t i = 0; i < PLAN_REQUEST_FIELDS; i++) {
+        char key[24];
+        snprintf(key, sizeof key, "%s", fields[i].option);
+        for (char *c = key; *c; c++)
+            if (*c == '-')
+                *c = '_';
+        if (fields[i].value[0])
+            set(entry, key, fields[i].is_number ? json_integer(strtoll(fields[i].value, NULL, 10))
+                          : fields[i].is_flag ? json_true() : string_value(fields[i].value));
+    }
     return entry;
 }
 

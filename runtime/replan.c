@@ -1,6 +1,7 @@
 #include "runtime/replan.h"
 
 #include "common/model_source.h"
+#include "common/plan_request.h"
 #include "db/plan_store.h"
 
 #include <errno.h>
@@ -15,7 +16,12 @@
 extern char **environ;
 
 /* A command line with room for every option of a request. */
-struct arguments { const char *list[40]; char numbers[4][16]; unsigned count, number_count; };
+struct arguments {
+    const char *list[8 + 2 * PLAN_REQUEST_FIELDS];
+    unsigned count;
+    struct request_field fields[PLAN_REQUEST_FIELDS];
+    char options[PLAN_REQUEST_FIELDS][24];
+};
 
 static void add(struct arguments *arguments, const char *option, const char *value) {
     if (value && value[0]) {
@@ -24,28 +30,16 @@ static void add(struct arguments *arguments, const char *option, const char *val
     }
 }
 
-static void add_number(struct arguments *arguments, const char *option, uint32_t value) {
-    char *text = arguments->numbers[arguments->number_count++];
-    snprintf(text, sizeof arguments->numbers[0], "%u", value);
-    add(arguments, option, value ? text : NULL);
-}
-
 static void add_request(struct arguments *arguments, const struct plan_request *request) {
-    add_number(arguments, "--ctx", request->context);
-    add_number(arguments, "--prompt", request->prompt_tokens);
-    add_number(arguments, "--new", request->new_tokens);
-    add_number(arguments, "--micro-batch", request->micro_batch);
-    add(arguments, "--kv", kv_type_name(request->kv_type));
-    add(arguments, "--weights", request->weights);
-    add(arguments, "--policy", request->policy);
-    add(arguments, "--rope", request->rope);
-    add(arguments, "--slices", request->slices);
-    add(arguments, "--devices", request->devices);
-    add(arguments, "--exclude", request->exclude);
-    add(arguments, "--max-memory", request->max_memory);
-    add(arguments, "--max-buffer", request->max_buffer);
-    add(arguments, "--pin", request->pins);
-    add(arguments, "--forbid", request->forbids);
+    plan_request_fields(request, arguments->fields);
+    for (uint32_t i = 0; i < PLAN_REQUEST_FIELDS; i++) {
+        const struct request_field *field = &arguments->fields[i];
+        snprintf(arguments->options[i], sizeof arguments->options[i], "--%s", field->option);
+        if (field->is_flag && field->value[0])
+            arguments->list[arguments->count++] = arguments->options[i];
+        else if (!field->is_flag)
+            add(arguments, arguments->options[i], field->value);
+    }
 }
 
 /* The phiplan in this program's own folder. */

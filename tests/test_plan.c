@@ -1,6 +1,6 @@
 #include "tests/support.h"
 
-#include "common/plan.h"
+#include "common/plan_request.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,12 +144,28 @@ static void a_changed_variable_makes_the_plan_stale(void **state) {
     plan_free(plan);
 }
 
+static void a_request_is_its_options(void **state) {
+    (void)state;
+    struct plan_request request = { .context = 4096, .kv_type = KV_Q8_0, .policy = "fill", .pins = "ffn.*=cpu1",
+                                    .max_memory = "cpu=1GiB", .stream = true, .dtype = "float16" };
+    struct request_field fields[PLAN_REQUEST_FIELDS];
+    char text[400] = "";
+    plan_request_fields(&request, fields);
+    for (uint32_t i = 0; i < PLAN_REQUEST_FIELDS; i++)
+        if (fields[i].value[0])
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s=%s%s ", fields[i].option, fields[i].value,
+                     fields[i].is_number ? "#" : fields[i].is_flag ? "!" : "");
+    assert_string_equal(text, "ctx=4096# kv=q8_0 policy=fill max-memory=cpu=1GiB pin=ffn.*=cpu1 stream=on! "
+                        "dtype=float16 ");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shards_come_out_sorted_and_the_plan_is_valid),
         cmocka_unit_test(a_unit_that_is_missing_or_placed_twice_is_named),
         cmocka_unit_test(a_place_that_cannot_be_is_refused),
         cmocka_unit_test(a_changed_variable_makes_the_plan_stale),
+        cmocka_unit_test(a_request_is_its_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
