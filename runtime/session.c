@@ -62,6 +62,13 @@ bool session_wants_long(const struct session *session, uint32_t length) {
     return session->policy == ROPE_LONG || length > rope->original_context;
 }
 
+/* After a pass that failed: the engine has put its sequence back, or, where a sliding window had
+ * given pages back meanwhile, emptied it. */
+static void follow_engine(struct session *session) {
+    uint32_t there = engine_sequence_length(session->engine, session->sequence);
+    session->kv_length = session->kv_length < there ? session->kv_length : there;
+}
+
 /* `all`: logits of every new token, else of the last one; `logits` may be NULL. */
 static bool append(struct session *session, const int32_t *tokens, uint32_t count, bool all, float *logits,
                    struct error *err) {
@@ -100,9 +107,10 @@ static bool append(struct session *session, const int32_t *tokens, uint32_t coun
         .token_count = pass, .tokens = session->tokens + first, .sequences = sequences,
         .positions = positions, .long_rope = long_rope, .is_prefill = pass > 1, .wants_logits = wanted,
     };
-    /* On failure the engine has put its sequence back, and this length stays. */
-    if (!engine_forward(session->engine, &batch, logits, err))
+    if (!engine_forward(session->engine, &batch, logits, err)) {
+        follow_engine(session);
         goto cleanup;
+    }
     session->length = session->kv_length = total;
     session->kv_long = long_rope;
     session->last_pass = pass;
@@ -242,10 +250,9 @@ bool session_append_each(struct session *const *sessions, uint32_t count, const 
     for (uint32_t i = 0; !ok && i < count; i++) {
         struct session *session = sessions[i];
         session->length--;
-        if (session->kv_length > session->length) {
+        if (session->kv_length > session->length)
             engine_sequence_truncate(session->engine, session->sequence, session->length, NULL);
-            session->kv_length = engine_sequence_length(session->engine, session->sequence);
-        }
+        follow_engine(session);
     }
     return ok;
 }

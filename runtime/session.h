@@ -50,8 +50,8 @@ bool session_truncate(struct session *session, uint32_t length, struct error *er
 struct session *session_fork(struct session *session, uint32_t sequence, struct error *err);
 
 /* Make the timeline what `source` has in common with tokens[0 .. count), all but the last of
- * them, where its KV can serve them; its pages are shared. Returns how many tokens that are: 0
- * leaves the session as it was. */
+ * them, where its KV can serve them; its pages are shared. Returns how many tokens that are; 0:
+ * none, and the session is as before or empty. */
 uint32_t session_share(struct session *session, struct session *source, const int32_t *tokens, uint32_t count);
 /* How many of the tokens session_share() would find, in its own timeline too. */
 uint32_t session_common(const struct session *session, const int32_t *tokens, uint32_t count);

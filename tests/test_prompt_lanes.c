@@ -144,6 +144,30 @@ static void a_common_beginning_is_run_once(void **state) {
     check_same(ones, REQUESTS);
 }
 
+/* With a window of 16 keys pages before it are given back while others still share them. */
+static void with_a_sliding_window_too(void **state) {
+    (void)state;
+    const struct rig kept = rig;
+    const char *path = support_devices() ? test_data("models/phi3-tiny-swa") : NULL;
+    if (!path)
+        SKIP_BECAUSE("no PoCL device, or no models/phi3-tiny-swa");
+    struct error err = { 0 };
+    struct rig_options options = { .context = 128, .micro_batch = 16, .sequence_count = PROMPT_LANES_MOST,
+                                   .logit_rows = PROMPT_LANES_MOST };
+    static struct one ones[REQUESTS];
+    uint32_t widest;
+    ASSERT_OK(rig_open(&rig, path, &options, &err), err);
+    for (uint32_t i = 0; i < REQUESTS; i++) {
+        make(&ones[i], i, i % 2 ? 50 : 0, 60 + 2 * i, 8 + 17 * i % 30);
+        run_alone(&ones[i]);
+    }
+    run_together(ones, REQUESTS, PROMPT_LANES_MOST, &widest);
+    check_same(ones, REQUESTS);
+    rig_close(&rig);
+    rig = kept;
+    assert_true(widest >= 3);
+}
+
 static void one_lane_does_as_well(void **state) {
     (void)state;
     NEED_RIG();
@@ -192,6 +216,7 @@ int main(void) {
         cmocka_unit_test(together_they_give_what_each_gives_alone),
         cmocka_unit_test(those_without_pages_wait),
         cmocka_unit_test(a_common_beginning_is_run_once),
+        cmocka_unit_test(with_a_sliding_window_too),
         cmocka_unit_test(one_lane_does_as_well),
         cmocka_unit_test(a_prompt_that_does_not_fit_is_refused_alone),
     };

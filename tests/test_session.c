@@ -328,6 +328,13 @@ static void a_window_that_goes_back_is_run_again(void **state) {
     assert_memory_equal(logits, expected, bytes);
     ASSERT_OK(session_append(third, tokens, 200, logits, &err), err);
     assert_memory_equal(logits, expected, bytes);
+    /* A pass that fails after pages were given back. */
+    ASSERT_OK(session_truncate(third, 0, &err) && session_append(third, tokens, 30, NULL, &err), err);
+    tokens[170] = -1;
+    assert_false(session_append(third, tokens + 30, 170, NULL, NULL));
+    tokens[170] = token_at(170);
+    ASSERT_OK(session_append(third, tokens + 30, 170, logits, &err), err);
+    assert_memory_equal(logits, expected, bytes);
     session_free(once);
     session_free(session);
     session_free(third);
