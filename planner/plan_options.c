@@ -146,17 +146,13 @@ static bool add_text(const char *option, char *field, size_t size, const char *t
 
 /* One of `allowed`; what is in `later` is planned for, and anything else a mistake. */
 static bool parse_word(const char *option, char *field, size_t size, const char *text,
-                       const char *const *allowed, const char *const *later, struct error *err) {
+                       const char *const *allowed, struct error *err) {
     char known[128] = "";
     for (size_t i = 0; allowed[i]; i++) {
         if (strcmp(text, allowed[i]) == 0)
             return copy_text(option, field, size, text, err);
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", allowed[i]);
     }
-    for (size_t i = 0; later && later[i]; i++)
-        if (strcmp(text, later[i]) == 0)
-            return error_set(err, ERROR_USAGE, "--%s '%s' is not part of this version; it knows %s", option, text,
-                             known);
     return error_set(err, ERROR_USAGE, "--%s takes %s, not '%s'", option, known, text);
 }
 
@@ -198,10 +194,10 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_MICRO_BATCH: return parse_count("micro-batch", value, &request->micro_batch, err);
     case OPTION_KV:
         options->kv_given = true;
-        return parse_word("kv", word, sizeof word, value, kv_types, NULL, err) &&
+        return parse_word("kv", word, sizeof word, value, kv_types, err) &&
                kv_type_from_name(word, &request->kv_type);
     case OPTION_WEIGHTS:
-        return parse_word("weights", request->weights, sizeof request->weights, value, weights, NULL, err);
+        return parse_word("weights", request->weights, sizeof request->weights, value, weights, err);
     case OPTION_DEVICES: return add_text("devices", request->devices, sizeof request->devices, value, err);
     case OPTION_EXCLUDE: return add_text("exclude", request->exclude, sizeof request->exclude, value, err);
     case OPTION_MAX_MEMORY:
@@ -211,16 +207,16 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     case OPTION_POLICY:
         if (strcmp(value, POLICY_IMPORT) == 0)
             return error_set(err, ERROR_USAGE, "a plan by a map is made from the map: phiplan import FILE MODEL");
-        return parse_word("policy", request->policy, sizeof request->policy, value, policies, NULL, err);
+        return parse_word("policy", request->policy, sizeof request->policy, value, policies, err);
     case OPTION_PIN: return add_text("pin", request->pins, sizeof request->pins, value, err);
     case OPTION_FORBID: return add_text("forbid", request->forbids, sizeof request->forbids, value, err);
     case OPTION_ROPE:
-        return parse_word("rope", request->rope, sizeof request->rope, value, ropes, NULL, err);
+        return parse_word("rope", request->rope, sizeof request->rope, value, ropes, err);
     case OPTION_DTYPE: return parse_dtype(request->dtype, value, err);
     case OPTION_SLICES:
-        return parse_word("slices", request->slices, sizeof request->slices, value, slices, NULL, err);
+        return parse_word("slices", request->slices, sizeof request->slices, value, slices, err);
     case OPTION_FORMAT:
-        if (!parse_word("format", word, sizeof word, value, formats, NULL, err))
+        if (!parse_word("format", word, sizeof word, value, formats, err))
             return false;
         for (enum plan_format format = FORMAT_TABLE; format <= FORMAT_SVG; format++)
             if (strcmp(word, formats[format]) == 0)
