@@ -29,7 +29,8 @@ static const char common_rules[] =
     "integer ::= \"-\"? (\"0\" | [1-9] [0-9]{0,14})\n"
     "number ::= integer (\".\" [0-9]{1,15})? ([eE] [-+]? [0-9]{1,2})?\n"
     "date ::= [0-9]{4} \"-\" ((\"0\" [13578] | \"1\" [02]) \"-\" (\"0\" [1-9] | [12] [0-9] | \"3\" [01])\n"
-    "  | (\"0\" [469] | \"11\") \"-\" (\"0\" [1-9] | [12] [0-9] | \"30\") | \"02-\" (\"0\" [1-9] | \"1\" [0-9] | \"2\" [0-8]))\n"
+    "  | (\"0\" [469] | \"11\") \"-\" (\"0\" [1-9] | [12] [0-9] | \"30\")\n"
+    "  | \"02-\" (\"0\" [1-9] | \"1\" [0-9] | \"2\" [0-8]))\n"
     "time ::= hour \":\" [0-5] [0-9] \":\" [0-5] [0-9] (\".\" [0-9]{1,6})? (\"Z\" | [-+] hour \":\" [0-5] [0-9])\n"
     "hour ::= [01] [0-9] | \"2\" [0-3]\n"
     "octet ::= [0-9] | [1-9] [0-9] | \"1\" [0-9]{2} | \"2\" [0-4] [0-9] | \"25\" [0-5]\n";
@@ -133,8 +134,8 @@ static bool write_cases(struct schema_translator *translator, const json_t *sche
             json_array_foreach(cases, j, other)
                 if (j < i && !schema_are_disjoint(translator, other, one))
                     return translator->err->kind == ERROR_NONE
-                           && schema_refuse(translator, "cases %zu and %zu of 'oneOf' may both match; use anyOf, or tell "
-                                            "them apart by type or by a required property", j + 1, i + 1);
+                           && schema_refuse(translator, "cases %zu and %zu of 'oneOf' may both match; use anyOf, or "
+                                            "tell them apart by type or by a required property", j + 1, i + 1);
     json_t *rest = schema_has_only(schema, keyword) ? NULL : json_copy((json_t *)schema);
     json_object_del(rest, keyword);
     bool ok = true;
@@ -193,8 +194,8 @@ static bool write_reference(struct schema_translator *translator, const json_t *
 /* Keywords that change what matches, and are not known here. */
 static bool check_keywords(struct schema_translator *translator, const json_t *schema) {
     static const char *const known[] = { "type", "properties", "required", "additionalProperties", "minProperties",
-        "maxProperties", "items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", "enum", "const",
-        "anyOf", "oneOf", "allOf", "$ref", "minLength", "maxLength", "pattern", "format", "minimum", "maximum",
+        "maxProperties", "items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", "enum",
+        "const", "anyOf", "oneOf", "allOf", "$ref", "minLength", "maxLength", "pattern", "format", "minimum", "maximum",
         "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
         /* refused, or nothing to this type, where the type is written */
         "patternProperties", "propertyNames", "dependentRequired", "dependentSchemas", "unevaluatedProperties",

@@ -143,7 +143,7 @@ const json_t *schema_find(struct schema_translator *translator, const char *poin
         more = strchr(rest, '/');
         char *key = next_key(&rest);
         if (json_is_array(at))
-            at = key && *key && strspn(key, "0123456789") == strlen(key) ? json_array_get(at, strtoul(key, NULL, 10)) : NULL;
+            at = key && *key && !key[strspn(key, "0123456789")] ? json_array_get(at, strtoul(key, NULL, 10)) : NULL;
         else
             at = key ? json_object_get(at, key) : NULL;
         free(key);
@@ -161,7 +161,8 @@ static json_t *resolve(struct schema_translator *translator, const json_t *schem
     json_object_del(result, "$ref");
     json_object_del(result, "allOf");
     if (reference) {
-        const json_t *target = json_is_string(reference) ? schema_find(translator, json_string_value(reference)) : NULL;
+        const char *pointer = json_string_value(reference);
+        const json_t *target = pointer ? schema_find(translator, pointer) : NULL;
         if (!target && translator->err->kind == ERROR_NONE)
             schema_refuse(translator, "'$ref' is no string");
         json_t *merged = target && result ? schema_merge(translator, result, target) : NULL;
@@ -258,8 +259,10 @@ static bool check_additional(struct schema_translator *translator, const json_t 
 }
 
 static json_t *merge_value(struct schema_translator *translator, const char *key, json_t *one, json_t *other) {
-    static const char *const larger[] = { "minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", NULL };
-    static const char *const smaller[] = { "maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", NULL };
+    static const char *const larger[] = { "minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties",
+                                          NULL };
+    static const char *const smaller[] = { "maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties",
+                                           NULL };
     if (json_equal(one, other) || schema_is_annotation(key))
         return json_incref(one);
     if (strcmp(key, "type") == 0)
@@ -335,7 +338,8 @@ static bool is_required(const json_t *schema, const char *key) {
 
 /* Whether the objects that are written for `one` may have this property. */
 static bool may_write(const json_t *one, const char *key) {
-    const json_t *properties = json_object_get(one, "properties"), *more = json_object_get(one, "additionalProperties");
+    const json_t *properties = json_object_get(one, "properties");
+    const json_t *more = json_object_get(one, "additionalProperties");
     if (json_object_get(properties, key) || is_required(one, key))
         return true;
     return more ? !json_is_false(more) : !properties;

@@ -25,8 +25,10 @@ static const struct { const char *name, *expression; } formats[] = {
     { "date-time", " date \"T\" time" },
     { "uuid", " hex{8} \"-\" hex{4} \"-\" hex{4} \"-\" hex{4} \"-\" hex{12}" },
     { "ipv4", " octet (\".\" octet){3}" },
-    { "email", " [a-z0-9]{1,20} ([._+-] [a-z0-9]{1,20}){0,3} \"@\" [a-z0-9]{1,20} ([.-] [a-z0-9]{1,20}){0,3} \".\" [a-z]{2,10}" },
-    { "uri", " \"http\" \"s\"? \"://\" [a-z0-9]{1,30} ([.-] [a-z0-9]{1,30}){1,3} (\"/\" [A-Za-z0-9._~-]{0,40}){0,8}" },
+    { "email", " [a-z0-9]{1,20} ([._+-] [a-z0-9]{1,20}){0,3} \"@\""
+      " [a-z0-9]{1,20} ([.-] [a-z0-9]{1,20}){0,3} \".\" [a-z]{2,10}" },
+    { "uri", " \"http\" \"s\"? \"://\" [a-z0-9]{1,30} ([.-] [a-z0-9]{1,30}){1,3}"
+      " (\"/\" [A-Za-z0-9._~-]{0,40}){0,8}" },
 };
 
 static bool write_format(struct schema_translator *translator, const char *format, struct text *to) {
