@@ -107,6 +107,9 @@ if [ -e "$demo" ]; then
     run "$phiplan" "$demo" --ctx 512
     terminal 'await > ' 'send My name is Anna. What is the capital of Italy?' 'await > ' 'send /exit' end
     expect "the demo model talks" 0 "Rome"
+    printf '{"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}, "age": {"type": "integer", "minimum": 1, "maximum": 20}}, "required": ["name", "age"]}' > "$work/schema"
+    run "$phirun" "$demo" -p 'Describe a dog as JSON.' --json-schema "$work/schema" --temperature 1.5 --seed 5 -n 100
+    equal "and writes JSON, hot as it is" "1 1" "$(sqlite3 :memory: "select json_valid(readfile('$work/out')) || ' ' || (json_extract(readfile('$work/out'), '$.age') between 1 and 20)")"
 else
     skip_test "the demo model talks" "no $demo; make demo-model fetches it"
 fi

@@ -4,7 +4,6 @@
 
 export POCL_DEVICES=pthread NO_COLOR=1
 phiplan=$BUILD/phiplan phirun=$BUILD/phirun model=$(data models/phi3-tiny)
-demo=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 valid() { sqlite3 :memory: "select json_valid(readfile('$1'))"; }
 json() { sqlite3 :memory: "select json_extract(readfile('$1'), '$2')"; }
 line() { sed -n "${1}p" "$work/results" > "$work/one"; json "$work/one" "$2"; }
@@ -83,14 +82,4 @@ equal "then the schema" 1 "$(valid "$work/second")"
 # ---- bad words need the tokenizer, too
 run "$phirun" "$model" -p Hello --bad-words the -n 2
 expect "words can be banned on the command line" 0
-
-# ---- the demo model
-if [ -e "$demo" ]; then
-    model=$demo
-    run "$phiplan" "$demo" --ctx 512
-    run "$phirun" "$demo" -p 'Describe a dog as JSON.' --json-schema "$work/schema.json" --temperature 1.5 --seed 5 -n 200
-    equal "the demo model writes JSON" "1 1" "$(valid "$work/out") $([ "$(json "$work/out" '$.age')" -le 99 ] && echo 1)"
-else
-    skip_test "the demo model writes JSON" "no $demo; make demo-model fetches it"
-fi
 finish
