@@ -1,5 +1,7 @@
 #include "planner/slicing.h"
 
+#include "planner/forecast.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,18 +82,22 @@ static double part_seconds(const struct slicing *slicing, uint32_t unit, uint32_
 
 static double unit_seconds(const struct slicing *slicing, uint32_t unit, const uint32_t *counts) {
     int32_t place = place_of(slicing, counts);
-    double pooled = 0, slowest = 0;
+    double pooled[PLACEMENT_MAX_DEVICES], together[PLACEMENT_MAX_DEVICES], slowest = 0;
+    uint32_t pooled_count = 0;
     if (place >= 0)
         return slicing->input->devices[place].units[unit].seconds;
     for (uint32_t d = 0; d < slicing->devices; d++) {
         if (!counts[d])
             continue;
         double seconds = part_seconds(slicing, unit, counts[d], d);
-        if (slicing->input->devices[d].in_pool)
-            seconds = pooled += seconds;
-        slowest = fmax(slowest, seconds);
+        if (slicing->input->devices[d].in_pool) {
+            together[pooled_count] = sizing_rates(slicing->sizing, (int32_t)d)->together;
+            pooled[pooled_count++] = seconds;
+        } else {
+            slowest = fmax(slowest, seconds);
+        }
     }
-    return slowest;
+    return fmax(slowest, forecast_pooled_seconds(pooled, together, pooled_count));
 }
 
 static double total_seconds(const struct slicing *slicing, const struct shares *shares) {
@@ -194,6 +200,15 @@ static bool may_hold(const struct slicing *slicing, uint32_t device, uint32_t un
     return slicing->input->devices[device].units[unit].allowed;
 }
 
+/* Whether two devices can be faster together than the faster one. */
+static bool gain_together(const struct slicing *slicing, uint32_t a, uint32_t b) {
+    const struct sizing *sizing = slicing->sizing;
+    if (!slicing->input->devices[a].in_pool || !slicing->input->devices[b].in_pool)
+        return true;
+    return !(sizing_device(sizing, a)->type == DEVICE_CPU && sizing_device(sizing, b)->type == DEVICE_CPU) &&
+           sizing_rates(sizing, (int32_t)a)->together > 0 && sizing_rates(sizing, (int32_t)b)->together > 0;
+}
+
 /* Two devices: as long on both, or less on one of them where memory says so; in no more
  * than `most` seconds. */
 static void consider_pair(const struct slicing *slicing, struct shares *shares, uint32_t unit, uint32_t a, uint32_t b,
@@ -202,7 +217,7 @@ static void consider_pair(const struct slicing *slicing, struct shares *shares, 
     const uint32_t parts = slicing->parts[unit];
     double first = devices[a].units[unit].seconds, second = devices[b].units[unit].seconds;
     uint32_t even = (uint32_t)(parts * second / (first + second) + 0.5);
-    if (parts < 2 || (devices[a].in_pool && devices[b].in_pool))
+    if (parts < 2 || !gain_together(slicing, a, b))
         return;
     even = even < 1 ? 1 : even > parts - 1 ? parts - 1 : even;
     for (int step = 0; step < 9; step++) {
@@ -480,16 +495,15 @@ static bool prepare(struct slicing *slicing, const struct sizing *sizing) {
     return true;
 }
 
-/* Devices that run at the same time: those with memories of their own, and the fastest
- * of those that share the host's. */
-static uint32_t separate_devices(const struct slicing *slicing, uint32_t set[PLACEMENT_MAX_DEVICES]) {
+/* Devices of which each gains with each other, the fastest first. */
+static uint32_t gaining_devices(const struct slicing *slicing, uint32_t set[PLACEMENT_MAX_DEVICES]) {
     uint32_t count = 0;
-    bool has_pool = false;
     for (uint32_t i = 0; i < slicing->order_count; i++) {
-        bool in_pool = slicing->input->devices[slicing->order[i]].in_pool;
-        if (!in_pool || !has_pool)
+        bool gains = true;
+        for (uint32_t j = 0; j < count; j++)
+            gains = gains && gain_together(slicing, set[j], slicing->order[i]);
+        if (gains)
             set[count++] = slicing->order[i];
-        has_pool = has_pool || in_pool;
     }
     return count;
 }
@@ -515,7 +529,7 @@ bool slicing_improve(const struct sizing *sizing, struct placement_result *resul
         keep_better(&best, &tried, 0);
     }
     if (ok && !is_fill) {
-        uint32_t set[PLACEMENT_MAX_DEVICES], count = separate_devices(&slicing, set);
+        uint32_t set[PLACEMENT_MAX_DEVICES], count = gaining_devices(&slicing, set);
         for (uint32_t most = 2; most <= count; most++) {
             try_set(&slicing, set, most, &tried);
             keep_better(&best, &tried, most == 2 ? SLICING_WORTH_OF_UNIT : SLICING_WORTH_OF_DEVICE);

@@ -2,10 +2,12 @@
  *
  * Tried, each followed by moving single units while that helps and fits:
  *   - the placement of whole units
- *   - all units over two, three, ... devices with memories of their own, the fastest
- *     first, in shares that keep them busy for the same time, as far as memory goes
+ *   - all units over two, three, ... devices that gain by it, the fastest first, in shares
+ *     that keep them busy for the same time, as far as memory goes
  *   - where whole units do not fit, devices filled part by part
- * Devices that share the host's memory take turns: slices over them only make room. */
+ * Devices gain by sharing a unit where each has a memory of its own, or where they were
+ * measured together on the host's; but never two CPU devices, which are the same cores:
+ * slices over those, and over what was not measured, only make room. */
 #ifndef PLANNER_SLICING_H
 #define PLANNER_SLICING_H
 

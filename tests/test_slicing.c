@@ -122,15 +122,24 @@ static void two_cards_share_every_unit_where_the_link_is_fast(void **state) {
     model_close(model);
 }
 
-static void devices_of_one_memory_share_no_unit(void **state) {
+/* An integrated GPU beside the processor: where both together were measured to be faster.
+ * Two CPU devices are the same cores, whatever was measured. */
+static void devices_of_one_memory_share_units_where_that_was_measured(void **state) {
     (void)state;
     struct model *model = support_model(&support_phi3_mini);
-    const struct question question = ask();
+    struct question question = ask();
     struct made_plan made;
     struct error err;
-    ASSERT_OK(answer(&question, model, "auto", "cpu0,cpu1", &made, &err), err);
-    assert_int_equal(count_slices(made.plan), 0);
-    made_plan_release(&made);
+    for (int i = 0; i < 4; i++) {
+        question.devices[1].type = i < 3 ? DEVICE_IGPU : DEVICE_CPU;
+        question.devices[1].is_cpu_pool = true;
+        question.rates[1] = question.rates[2];
+        question.rates[1].together = question.rates[2].together = i == 0 ? 0 : i == 1 ? 0.5 : 0.9;
+        snprintf(question.devices[1].short_name, sizeof question.devices[1].short_name, i < 3 ? "igpu0" : "cpu2");
+        ASSERT_OK(answer(&question, model, "auto", i < 3 ? "igpu0,cpu0" : "cpu2,cpu0", &made, &err), err);
+        assert_int_equal(count_slices(made.plan) > 0, i == 2);
+        made_plan_release(&made);
+    }
     model_close(model);
 }
 
@@ -234,7 +243,7 @@ static void random_machines_get_plans_that_fit(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_cards_share_every_unit_where_the_link_is_fast),
-        cmocka_unit_test(devices_of_one_memory_share_no_unit),
+        cmocka_unit_test(devices_of_one_memory_share_units_where_that_was_measured),
         cmocka_unit_test(a_model_runs_on_devices_smaller_than_its_units),
         cmocka_unit_test(pins_and_forbids_hold),
         cmocka_unit_test(random_machines_get_plans_that_fit),
