@@ -1,5 +1,6 @@
 #include "common/artifact.h"
 
+#include "common/temporary_file.h"
 #include "common/unit_weights.h"
 #include "common/weight_choice.h"
 
@@ -184,22 +185,18 @@ bool artifact_write(const char *path, const struct artifact_key *key, const stru
                     artifact_progress *progress, void *context, struct error *err) {
     struct buffer_list list = { 0 };
     struct stored_header *header = calloc(1, sizeof *header);
-    size_t room = strlen(path) + 16;
-    char *temporary = malloc(room);
+    char *temporary = NULL;
     int descriptor = -1;
     bool ok = false;
-    if (!header || !temporary) {
+    if (!header) {
         error_set(err, ERROR_FAILED, "cannot pack '%s': out of memory", key->unit);
         goto cleanup;
     }
     if (!list_entries(key, model, &list, err) || !fill_header(header, key, &list, err) || !artifact_make_folders(path, err))
         goto cleanup;
-    snprintf(temporary, room, "%s.XXXXXX", path);
-    descriptor = mkostemp(temporary, O_CLOEXEC);
-    if (descriptor < 0) {
-        error_set(err, ERROR_FAILED, "cannot make '%s': %s", temporary, strerror(errno));
+    descriptor = temporary_file_create(path, &temporary, err);
+    if (descriptor < 0)
         goto cleanup;
-    }
     ok = write_contents(descriptor, temporary, header, &list, model, progress, context, err);
     if (close(descriptor) != 0 && ok)
         ok = error_set(err, ERROR_FAILED, "cannot write '%s': %s", temporary, strerror(errno));

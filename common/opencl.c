@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <ftw.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,9 +149,55 @@ static int remove_entry(const char *path, const struct stat *status, int flag, s
     return remove(path);
 }
 
-static bool make_temporary(const char *stem, char folder[PATH_MAX], struct error *err) {
+/* Temporary folders are called STEM-NAMESPACE-PID-XXXXXX: when their process is gone, which
+ * was killed then, the next one removes them. Process ids mean nothing in another namespace. */
+static const char *const temporary_stems[] = { "phi-icd", "phi-pocl" };
+
+static const char *temporary_root(void) {
     const char *root = getenv("TMPDIR");
-    int length = snprintf(folder, PATH_MAX, "%s/%s-XXXXXX", root && *root ? root : "/tmp", stem);
+    return root && *root ? root : "/tmp";
+}
+
+static unsigned long pid_namespace(void) {
+    struct stat status;
+    return stat("/proc/self/ns/pid", &status) == 0 ? (unsigned long)status.st_ino : 0;
+}
+
+static bool is_abandoned(const char *root, const char *name, char path[PATH_MAX]) {
+    const unsigned long here = pid_namespace();
+    for (size_t i = 0; i < sizeof temporary_stems / sizeof *temporary_stems; i++) {
+        size_t length = strlen(temporary_stems[i]);
+        unsigned long space;
+        long pid;
+        int end = 0;
+        struct stat status;
+        if (strncmp(name, temporary_stems[i], length) || sscanf(name + length, "-%lu-%ld-%n", &space, &pid, &end) != 2 ||
+            !end || strlen(name + length + end) != 6 || space != here || pid <= 0)
+            continue;
+        int size = snprintf(path, PATH_MAX, "%s/%s", root, name);
+        return kill((pid_t)pid, 0) != 0 && errno == ESRCH && size > 0 && size < PATH_MAX &&
+               lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid();
+    }
+    return false;
+}
+
+static void remove_abandoned(const char *root) {
+    DIR *stream = opendir(root);
+    char path[PATH_MAX];
+    for (struct dirent *entry; stream && (entry = readdir(stream));)
+        if (is_abandoned(root, entry->d_name, path))
+            opencl_remove_icd_folder(path);
+    if (stream)
+        closedir(stream);
+}
+
+static bool make_temporary(const char *stem, char folder[PATH_MAX], struct error *err) {
+    const char *root = temporary_root();
+    static bool is_swept;
+    if (!is_swept)
+        remove_abandoned(root);
+    is_swept = true;
+    int length = snprintf(folder, PATH_MAX, "%s/%s-%lu-%ld-XXXXXX", root, stem, pid_namespace(), (long)getpid());
     if (length < 0 || length >= PATH_MAX || !mkdtemp(folder)) {
         error_set(err, ERROR_FAILED, "cannot make the temporary folder '%s': %s; set TMPDIR to a place "
                   "that can be written", folder, strerror(errno));
@@ -274,6 +321,11 @@ bool opencl_choose_icds(const char *const *icd_paths, uint32_t count, struct err
         return false;
     }
     return true;
+}
+
+void opencl_abandon(void) {
+    opencl_remove_icd_folder(vendors.folder);
+    opencl_remove_icd_folder(pocl_cache.folder);
 }
 
 void opencl_shutdown(void) {

@@ -32,6 +32,9 @@ bool opencl_choose_icds(const char *const *icd_paths, uint32_t count, struct err
  * a program started later chooses for itself; safe to call twice. */
 void opencl_shutdown(void);
 
+/* Remove the folders alone, from any thread, where the process ends at once. */
+void opencl_abandon(void);
+
 /* The private folder alone, for the environment of a child process; remove it when
  * the child has ended. An entry that does not end in ".icd" is a library. */
 bool opencl_make_icd_folder(const char *const *icd_paths, uint32_t count, char folder[PATH_MAX],

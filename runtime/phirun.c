@@ -1,20 +1,39 @@
 /* phirun: generate text with a plan that phiplan made. It decides no placement. */
+#include "common/opencl.h"
 #include "runtime/commands.h"
 #include "runtime/loaded_model.h"
 #include "runtime/replan.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 volatile sig_atomic_t interrupted_by;
 
-/* The first signal asks for a clean end; a second one of any kind ends at once. */
+static sem_t second_signal;
+static volatile sig_atomic_t second_number;
+
+/* The first signal asks for a clean end; a second one of any kind ends at once, though a
+ * driver may keep the other threads. */
 static void on_signal(int number) {
-    if (interrupted_by)
-        _exit(128 + number);
-    interrupted_by = number;
+    if (!interrupted_by) {
+        interrupted_by = number;
+        return;
+    }
+    second_number = number;
+    sem_post(&second_signal);
+}
+
+static void *end_at_once(void *unused) {
+    (void)unused;
+    while (sem_wait(&second_signal) != 0)
+        continue;
+    opencl_abandon();
+    _exit(128 + second_number);
 }
 
 static void catch_signals(void) {
@@ -25,6 +44,14 @@ static void catch_signals(void) {
     /* A closed pipe shows as a write error, which ends the run cleanly. */
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
+    /* Signals are for the main thread. */
+    pthread_t thread;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    if (sem_init(&second_signal, 0, 0) == 0 && pthread_create(&thread, NULL, end_at_once, NULL) == 0)
+        pthread_detach(thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 bool finish_output(struct error *err) {

@@ -2,6 +2,7 @@
 
 #include "common/artifact.h"
 #include "common/file_map.h"
+#include "common/temporary_file.h"
 #include "runtime/tokenizer_parts.h"
 
 #include <errno.h>
@@ -156,23 +157,22 @@ static void fill_image(struct text *image, const struct tokenizer *tokenizer, co
 }
 
 static bool write_file(const char *path, const struct text *image, struct error *err) {
-    char *temporary = NULL;
-    if (asprintf(&temporary, "%s.XXXXXX", path) < 0)
-        return error_set(err, ERROR_FAILED, "cannot write '%s': out of memory", path);
-    int descriptor = mkostemp(temporary, O_CLOEXEC);
-    bool ok = descriptor >= 0;
+    char *temporary;
+    int descriptor = temporary_file_create(path, &temporary, err);
+    if (descriptor < 0)
+        return false;
+    bool ok = true;
     for (size_t at = 0; ok && at < image->length;) {
         ssize_t count = write(descriptor, image->bytes + at, image->length - at);
         ok = count > 0 || (count < 0 && errno == EINTR);
         at += count > 0 ? (size_t)count : 0;
     }
-    if (descriptor >= 0 && close(descriptor) != 0)
+    if (close(descriptor) != 0)
         ok = false;
     ok = ok && rename(temporary, path) == 0;
     if (!ok) {
         error_set(err, ERROR_FAILED, "cannot write '%s': %s", path, strerror(errno));
-        if (descriptor >= 0)
-            unlink(temporary);
+        unlink(temporary);
     }
     free(temporary);
     return ok;

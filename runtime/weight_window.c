@@ -3,6 +3,7 @@
 #include "runtime/device_worker.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -229,7 +230,13 @@ struct weight_window *weight_window_open(const struct window_request *request, s
         window->panes[i].buffer = request->buffers[i];
         ok = map_pane(window, &window->panes[i], err);
     }
-    if (ok && pthread_create(&window->reader, NULL, read_ahead, window) != 0)
+    /* Requests to end are for the main thread. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    bool is_started = ok && pthread_create(&window->reader, NULL, read_ahead, window) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (ok && !is_started)
         ok = error_set(err, ERROR_FAILED, "cannot start a thread that reads weights for '%s'", request->device);
     window->has_reader = ok;
     if (ok)
