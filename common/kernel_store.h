@@ -18,6 +18,12 @@ struct program_key {
     char launches[16];      /* grids that were launched before the binary was taken, see kernels/ops.h */
 };
 
+/* Which form of a kernel was found best, see ops_variants(). */
+struct variant_key {
+    char operation[16];     /* "matmul int8", "matmul float" */
+    char format[16];        /* of the weights: "q4_0/r16" */
+};
+
 struct kernel_store {
     void *context;
 
@@ -28,6 +34,13 @@ struct kernel_store {
     /* NULL where nothing can be kept. */
     bool (*keep_program)(void *context, const struct device *device, const struct program_key *key,
                          const unsigned char *binary, size_t size, struct error *reason);
+
+    /* The name that was kept on this CPU; "" where there is none. NULL where there are none. */
+    void (*find_variant)(void *context, const struct device *device, const struct variant_key *key,
+                         char variant[32]);
+    /* `seconds` says how long it took for what all were compared by. NULL as keep_program. */
+    bool (*keep_variant)(void *context, const struct device *device, const struct variant_key *key,
+                         const char *variant, double seconds, struct error *reason);
 };
 
 #endif

@@ -1,6 +1,7 @@
 /* store_programs: what drivers made of our kernels, deflated. Asked from the threads of
  * several devices, over the store's one connection: hence the lock. */
 #include "common/compress.h"
+#include "common/host_cpu.h"
 #include "common/model.h"
 #include "db/plan_store.h"
 #include "db/statement.h"
@@ -167,8 +168,86 @@ static bool keep_program(void *context, const struct device *device, const struc
     return ok;
 }
 
+/* ---- variants ---- */
+
+/* A variant may have instructions that another CPU lacks. */
+static void write_parameters(char parameters[32]) {
+    char cpu[HOST_CPU_SIZE], hex[65];
+    host_cpu_describe(cpu, sizeof cpu);
+    sha256_hex(cpu, strlen(cpu), hex);
+    snprintf(parameters, 32, "cpu=%.16s", hex);
+}
+
+static void find_variant(void *context, const struct device *device, const struct variant_key *key,
+                         char variant[32]) {
+    struct plan_store *store = context;
+    struct statement find;
+    char identity[DEVICE_IDENTITY_SIZE], parameters[32];
+    bool failed;
+    device_identity(device, identity, sizeof identity);
+    write_parameters(parameters);
+    variant[0] = '\0';
+    pthread_mutex_lock(&store->lock);
+    if (statement_open(&find, store, "read a kernel's best form",
+                       "SELECT t.variant FROM device d JOIN tuning t ON t.device = d.id WHERE d.identity = ? AND "
+                       "t.driver = ? AND t.operation = ? AND t.format = ? AND t.row_count = 0 AND t.column_count = 0 "
+                       "AND t.token_count = 0 AND t.parameters = ?", NULL)) {
+        put_text(&find, identity);
+        put_text(&find, device->driver);
+        put_text(&find, key->operation);
+        put_text(&find, key->format);
+        put_text(&find, parameters);
+        if (statement_row(&find, &failed, NULL))
+            take_text(&find, variant, 32);
+        if (!statement_sound(&find, NULL))
+            variant[0] = '\0';
+    }
+    statement_close(&find);
+    pthread_mutex_unlock(&store->lock);
+}
+
+static bool save_variant(struct plan_store *store, const struct device *device, const struct variant_key *key,
+                         const char *variant, double seconds, struct error *err) {
+    static const char what[] = "keep a kernel's best form";
+    struct statement save = { 0 };
+    char now[32], parameters[32];
+    int64_t row = 0;
+    if (!store_begin_write(store, what, err))
+        return false;
+    store_now(now);
+    write_parameters(parameters);
+    bool ok = find_device(store, device, what, &row, err) &&
+              statement_open(&save, store, what, "INSERT OR REPLACE INTO tuning (device, driver, operation, format, "
+                             "row_count, column_count, token_count, variant, parameters, local_size, unordered, seconds, "
+                             "measured) VALUES (?, ?, ?, ?, 0, 0, 0, ?, ?, 0, 0, ?, ?)", err);
+    if (ok) {
+        put_i64(&save, row);
+        put_text(&save, device->driver);
+        put_text(&save, key->operation);
+        put_text(&save, key->format);
+        put_text(&save, variant);
+        put_text(&save, parameters);
+        put_double(&save, seconds);
+        put_text(&save, now);
+        ok = statement_run(&save, err);
+    }
+    statement_close(&save);
+    return store_end(store, ok, what, err);
+}
+
+static bool keep_variant(void *context, const struct device *device, const struct variant_key *key,
+                         const char *variant, double seconds, struct error *reason) {
+    struct plan_store *store = context;
+    pthread_mutex_lock(&store->lock);
+    bool ok = save_variant(store, device, key, variant, seconds, reason);
+    pthread_mutex_unlock(&store->lock);
+    return ok;
+}
+
 struct kernel_store plan_store_kernels(struct plan_store *store) {
     store->has_key = own_key_read(&store->key, NULL);
     return (struct kernel_store){ .context = store, .find_program = find_program,
-                                  .keep_program = store->read_only || !store->has_key ? NULL : keep_program };
+                                  .keep_program = store->read_only || !store->has_key ? NULL : keep_program,
+                                  .find_variant = find_variant,
+                                  .keep_variant = store->read_only ? NULL : keep_variant };
 }

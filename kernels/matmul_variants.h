@@ -28,4 +28,9 @@ uint32_t matmul_find_variants(cl_device_id id, enum numeric_class numeric, enum 
 bool matmul_prove(struct ops *ops, enum numeric_class numeric, enum weight_layout layout,
                   enum tensor_type type, struct error *err);
 
+/* Seconds of the prepared product of this class, layout and type with a matrix of middling
+ * size: as many single tokens as in one pass, and the pass. False: the driver failed. */
+bool matmul_time(struct ops *ops, enum numeric_class numeric, enum weight_layout layout, enum tensor_type type,
+                 double *seconds, struct error *err);
+
 #endif

@@ -48,27 +48,91 @@ static bool build_variant(struct ops *ops, const struct matmul_variant *variant,
     return false;
 }
 
-/* The first variant that can be built here and that, where it needs proof, is right. */
+/* Build and, unless it comes from the store, where only what was right is kept, prove it. */
+static bool try_variant(struct ops *ops, const struct matmul_variant *variant, enum weight_layout layout,
+                        enum tensor_type type, struct error *err) {
+    struct matmul_kernels *kernels = &ops->matmul[variant->numeric][layout][type];
+    uint32_t compiled = ops->builds.compiled;
+    if (!build_variant(ops, variant, type, kernels, err))
+        return false;
+    if (!variant->needs_proof || ops->builds.compiled == compiled ||
+        matmul_prove(ops, variant->numeric, layout, type, err))
+        return true;
+    release_kernels(kernels);
+    ops_forget_program(ops);
+    return false;
+}
+
+/* What the store says is best, if this machine still has it. */
+static void try_stored(struct ops *ops, const struct matmul_variant *const *candidates, uint32_t count,
+                       const struct variant_key *key, enum weight_layout layout, enum tensor_type type) {
+    char stored[32] = "";
+    if (ops->store && ops->store->find_variant)
+        ops->store->find_variant(ops->store->context, ops->device, key, stored);
+    for (uint32_t i = 0; i < count; i++) {
+        struct error ignored = { 0 };
+        if (strcmp(stored, candidates[i]->name) == 0 && try_variant(ops, candidates[i], layout, type, &ignored))
+            return;
+    }
+}
+
+/* The first variant that works; with a store, of several with machine instructions the fastest,
+ * which is then kept. */
+static bool try_all(struct ops *ops, const struct matmul_variant *const *candidates, uint32_t count,
+                    const struct variant_key *key, enum weight_layout layout, enum tensor_type type,
+                    struct error *err) {
+    const bool compares = ops->store && ops->store->keep_variant;
+    struct matmul_kernels *kernels = &ops->matmul[candidates[0]->numeric][layout][type], best = { 0 };
+    double best_seconds = 0;
+    for (uint32_t i = 0; i < count && !(best.variant && !candidates[i]->needs_proof); i++) {
+        struct error reason = { 0 };
+        double seconds;
+        if (!try_variant(ops, candidates[i], layout, type, &reason)) {
+            if (i + 1 == count && err)
+                *err = reason;
+            continue;
+        }
+        if (!compares)
+            return true;
+        if (!matmul_time(ops, candidates[i]->numeric, layout, type, &seconds, &reason))
+            seconds = 1e9;
+        if (best.variant && seconds >= best_seconds) {
+            release_kernels(kernels);
+            continue;
+        }
+        release_kernels(&best);
+        best = *kernels;
+        *kernels = (struct matmul_kernels){ 0 };
+        best_seconds = seconds;
+    }
+    *kernels = best;
+    if (best.variant) {
+        struct error ignored = { 0 };
+        ops->store->keep_variant(ops->store->context, ops->device, key, best.variant->name, best_seconds, &ignored);
+    }
+    return best.variant != NULL;
+}
+
 bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum weight_layout layout,
                         enum tensor_type type, const char *name, struct error *err) {
     struct matmul_kernels *kernels = &ops->matmul[numeric][layout][type];
     const struct matmul_variant *candidates[OPS_MOST_VARIANTS];
     uint32_t count = matmul_find_variants(ops->id, numeric, layout, type, candidates);
-    for (uint32_t i = 0; i < count && !kernels->variant; i++) {
-        if (name && strcmp(name, candidates[i]->name))
-            continue;
-        bool is_last = name || i + 1 == count;
-        uint32_t compiled = ops->builds.compiled;
-        struct error ignored = { 0 };
-        if (!build_variant(ops, candidates[i], type, kernels, is_last ? err : &ignored)) {
-            if (is_last)
-                return false;
-        } else if (candidates[i]->needs_proof && ops->builds.compiled > compiled && !name &&
-                   !matmul_prove(ops, numeric, layout, type, &ignored)) {
-            release_kernels(kernels);
-            ops_forget_program(ops);
-        }
-    }
+    struct variant_key key;
+    if (kernels->variant)
+        return true;
+    snprintf(key.operation, sizeof key.operation, "matmul %s", numeric == NUMERIC_INT8 ? "int8" : "float");
+    snprintf(key.format, sizeof key.format, layout == LAYOUT_ROWS ? "%s" : "%s/%s", tensor_type_info(type)->name,
+             weight_layout_name(layout));
+    for (uint32_t i = 0; name && i < count && !kernels->variant; i++)
+        if (strcmp(name, candidates[i]->name) == 0 && !build_variant(ops, candidates[i], type, kernels, err))
+            return false;
+    if (!name && count > 1)   /* or there is nothing to choose */
+        try_stored(ops, candidates, count, &key, layout, type);
+    if (!name && !kernels->variant && count == 1 && !try_variant(ops, candidates[0], layout, type, err))
+        return false;
+    if (!name && !kernels->variant && count > 1 && !try_all(ops, candidates, count, &key, layout, type, err))
+        return false;
     if (kernels->variant)
         return true;
     if (name)

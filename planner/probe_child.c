@@ -195,6 +195,18 @@ static bool keep_and_say(void *context, const struct device *device, const struc
     return store->inner.keep_program(store->inner.context, device, key, binary, size, reason);
 }
 
+static void find_variant_there(void *context, const struct device *device, const struct variant_key *key,
+                               char variant[32]) {
+    const struct talking_store *store = context;
+    store->inner.find_variant(store->inner.context, device, key, variant);
+}
+
+static bool keep_variant_there(void *context, const struct device *device, const struct variant_key *key,
+                               const char *variant, double seconds, struct error *reason) {
+    const struct talking_store *store = context;
+    return store->inner.keep_variant(store->inner.context, device, key, variant, seconds, reason);
+}
+
 static bool build_programs(const struct opencl_device *device, const struct probe_request *request,
                            struct error *err) {
     struct plan_store *plans = plan_store_open(request->programs.store, STORE_EXISTING, err);
@@ -205,7 +217,9 @@ static bool build_programs(const struct opencl_device *device, const struct prob
     if (queue) {
         struct talking_store talking = { plan_store_kernels(plans) };
         const struct kernel_store store = { .context = &talking, .find_program = find_and_say,
-                                            .keep_program = talking.inner.keep_program ? keep_and_say : NULL };
+                                            .keep_program = talking.inner.keep_program ? keep_and_say : NULL,
+                                            .find_variant = find_variant_there,
+                                            .keep_variant = talking.inner.keep_variant ? keep_variant_there : NULL };
         struct ops_options options = { .numeric = request->numeric, .kv_type = request->kv_type, .store = &store,
                                        .device = &device->info, .most_rows = request->programs.most_rows };
         memcpy(options.weight_types, request->programs.weight_types, sizeof options.weight_types);

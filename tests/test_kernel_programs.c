@@ -13,7 +13,32 @@ enum { MOST_KEPT = 32 };
 struct shelf {
     struct { struct program_key key; unsigned char *binary; size_t size; } kept[MOST_KEPT];
     uint32_t count, found;
+    char variant[32];          /* of packed matrices; "": none kept */
+    uint32_t variants_kept;
 };
+
+static bool is_packed_int8(const struct variant_key *key) {
+    return strcmp(key->operation, "matmul int8") == 0 && strcmp(key->format, "q4_0/r16") == 0;
+}
+
+static void find_variant(void *context, const struct device *device, const struct variant_key *key,
+                         char variant[32]) {
+    const struct shelf *shelf = context;
+    (void)device;
+    snprintf(variant, 32, "%s", is_packed_int8(key) ? shelf->variant : "");
+}
+
+static bool keep_variant(void *context, const struct device *device, const struct variant_key *key,
+                         const char *variant, double seconds, struct error *reason) {
+    struct shelf *shelf = context;
+    (void)device, (void)reason;
+    assert_true(seconds > 0);
+    if (is_packed_int8(key)) {
+        snprintf(shelf->variant, sizeof shelf->variant, "%s", variant);
+        shelf->variants_kept++;
+    }
+    return true;
+}
 
 static unsigned char *find(void *context, const struct device *device, const struct program_key *key, size_t *size,
                            struct error *reason) {
@@ -58,7 +83,8 @@ static struct ops *open_ops(const struct kernel_device *device, struct shelf *sh
                             struct ops_builds *builds) {
     struct error err = { 0 };
     const struct device info = { .name = "test" };
-    const struct kernel_store store = { .context = shelf, .find_program = find, .keep_program = keep };
+    const struct kernel_store store = { .context = shelf, .find_program = find, .keep_program = keep,
+                                        .find_variant = find_variant, .keep_variant = keep_variant };
     struct ops_options options = { .numeric = NUMERIC_INT8, .kv_type = KV_F16, .store = &store, .device = &info,
                                    .most_rows = most_rows };
     options.packed_types[TENSOR_Q4_0] = options.weight_types[TENSOR_F16] = options.embed_types[TENSOR_F16] = true;
@@ -159,6 +185,57 @@ static void a_binary_that_is_no_binary_is_compiled_anew(void **state) {
     clear(&shelf);
 }
 
+static bool has_program(const struct shelf *shelf, const char *name) {
+    for (uint32_t i = 0; i < shelf->count; i++)
+        if (strcmp(shelf->kept[i].key.name, name) == 0)
+            return true;
+    return false;
+}
+
+static void the_best_variant_is_chosen_once_and_a_stored_one_is_taken(void **state) {
+    (void)state;
+    const struct kernel_device *device = some_device();
+    if (!device)
+        SKIP_BECAUSE("the simulator is too slow");
+    const char *names[OPS_MOST_VARIANTS];
+    uint32_t count = ops_variants(device->id, NUMERIC_INT8, LAYOUT_R16, TENSOR_Q4_0, names);
+    struct shelf shelf = { 0 };
+    struct ops_builds builds;
+    float y[2][2][64];
+    struct ops *ops = open_ops(device, &shelf, 100, &builds);
+    multiply(device, ops, y[0]);
+    ops_free(ops);
+    assert_int_equal(shelf.variants_kept, count > 1);
+    if (count < 2) {
+        clear(&shelf);
+        SKIP_BECAUSE("one form of the kernel is all that this device has");
+    }
+    bool is_known = false;
+    for (uint32_t i = 0; i < count; i++)
+        is_known = is_known || strcmp(names[i], shelf.variant) == 0;
+    assert_true(is_known);
+    ops_free(open_ops(device, &shelf, 100, &builds));
+    assert_int_equal(shelf.variants_kept, 1);
+
+    /* Another one, with the same bits. */
+    snprintf(shelf.variant, sizeof shelf.variant, "plain");
+    assert_false(has_program(&shelf, "kernels/matmul_r16.cl WEIGHTS_Q4_0 TILE=8"));
+    ops = open_ops(device, &shelf, 100, &builds);
+    multiply(device, ops, y[1]);
+    ops_free(ops);
+    assert_true(has_program(&shelf, "kernels/matmul_r16.cl WEIGHTS_Q4_0 TILE=8"));
+    assert_int_equal(shelf.variants_kept, 1);
+    assert_memory_equal(y[0], y[1], sizeof y[0]);
+
+    /* One that this machine does not have. */
+    snprintf(shelf.variant, sizeof shelf.variant, "neon");
+    ops_free(open_ops(device, &shelf, 100, &builds));
+    assert_int_equal(shelf.variants_kept, 2);
+    assert_int_equal(builds.compiled, 0);
+    assert_string_not_equal(shelf.variant, "neon");
+    clear(&shelf);
+}
+
 static void a_store_that_keeps_nothing_changes_nothing(void **state) {
     (void)state;
     const struct kernel_device *device = some_device();
@@ -203,6 +280,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_compiled_once_is_loaded_and_gives_the_same_bits),
         cmocka_unit_test(a_binary_that_is_no_binary_is_compiled_anew),
+        cmocka_unit_test(the_best_variant_is_chosen_once_and_a_stored_one_is_taken),
         cmocka_unit_test(a_store_that_keeps_nothing_changes_nothing),
         cmocka_unit_test(other_options_are_another_program),
     };

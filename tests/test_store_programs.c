@@ -205,6 +205,37 @@ static void what_cannot_be_kept_is_no_more_than_a_reason(void **state) {
     close_place(place);
 }
 
+static void a_variant_is_found_on_the_cpu_and_driver_where_it_was_kept(void **state) {
+    (void)state;
+    struct place *place = open_place();
+    struct error err = { 0 };
+    const struct kernel_store kernels = plan_store_kernels(place->store);
+    const struct variant_key key = { "matmul int8", "q4_0/r16" }, other = { "matmul int8", "q8_0/r16" };
+    struct device device = place->device;
+    char variant[32] = "x";
+    kernels.find_variant(kernels.context, &device, &key, variant);
+    assert_string_equal(variant, "");
+    ASSERT_OK(kernels.keep_variant(kernels.context, &device, &key, "vnni", 0.5, &err), err);
+    ASSERT_OK(kernels.keep_variant(kernels.context, &device, &key, "avx2", 0.25, &err), err);   /* replaces */
+    kernels.find_variant(kernels.context, &device, &key, variant);
+    assert_string_equal(variant, "avx2");
+    kernels.find_variant(kernels.context, &device, &other, variant);
+    assert_string_equal(variant, "");
+    device.driver[0] = '2';
+    kernels.find_variant(kernels.context, &device, &key, variant);
+    assert_string_equal(variant, "");
+    device = place->device;
+    sql(place, "update tuning set parameters = 'cpu=0123456789abcdef'");
+    kernels.find_variant(kernels.context, &device, &key, variant);
+    assert_string_equal(variant, "");
+    ASSERT_OK(kernels.keep_variant(kernels.context, &device, &key, "plain", 0.5, &err), err);
+    assert_int_equal(sql(place, "select count(*) from tuning"), 1);
+    sql(place, "update tuning set variant = printf('%.200c', 'x')");
+    kernels.find_variant(kernels.context, &device, &key, variant);
+    assert_string_equal(variant, "");
+    close_place(place);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_binary_comes_back_as_it_was_kept),
@@ -212,6 +243,7 @@ int main(void) {
         cmocka_unit_test(a_new_binary_replaces_the_old_and_those_of_another_driver),
         cmocka_unit_test(a_damaged_binary_is_refused_with_the_reason),
         cmocka_unit_test(code_that_another_user_kept_is_refused),
+        cmocka_unit_test(a_variant_is_found_on_the_cpu_and_driver_where_it_was_kept),
         cmocka_unit_test(what_cannot_be_kept_is_no_more_than_a_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
