@@ -75,7 +75,7 @@ $(BUILD)/tests/fake_icd_%.so: tests/fake_icd.c
 
 # Test programs and scripts; each speaks TAP, tests/run_tests.sh adds up.
 SCRIPTS := $(wildcard tests/cli/test_*.sh)
-check-fast: all $(TESTS)  ## build and run the tests, installing nothing
+check-fast: all $(TESTS) $(BUILD)/tests/bench_read  ## build and run the tests, installing nothing
 	$(Q)test -n "$(TESTS)"
 	$(Q)BUILD=$(BUILD) SHARED=$(SHARED) sh tests/run_tests.sh $(TESTS) $(SCRIPTS)
 check-kernels: $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_kernel_*.c))  ## run the kernel tests on oclgrind
@@ -133,10 +133,8 @@ check:  ## install what is missing, build, run every test
 	$(Q)$(MAKE) --no-print-directory demo-model || echo "tests of the demo model will be skipped"
 	$(Q)sh tests/tools/make_phi3_smollm2.sh $(MODELS)/$(DEMO) $(MODELS)/phi3-smollm2 $(SHARED)
 	$(Q)$(MAKE) --no-print-directory check-fast
-bench: programs demo-model  ## measure prefill and decode of the demo model, as CSV
-	$(Q)mkdir -p $(BUILD)/demo
-	$(Q)PHI_STORE=$(BUILD)/demo/plans.db $(BUILD)/phiplan $(MODELS)/$(DEMO) >&2
-	$(Q)PHI_STORE=$(BUILD)/demo/plans.db $(BUILD)/phirun bench $(MODELS)/$(DEMO) -o csv
+bench: programs demo-model $(BUILD)/tests/bench_read  ## speed against the peers installed and the read limit, with charts (BENCH=options)
+	$(Q)python3 tests/tools/bench.py $(BUILD) $(MODELS)/$(DEMO) $(BENCH)
 bench-plans: programs demo-model  ## rank the plan that phiplan chooses among measured placements
 	$(Q)python3 tests/tools/bench_plans.py $(BUILD) $(MODELS)/$(DEMO)
 bench-predictions: programs demo-model  ## compare predictions with runs, before and after a check
