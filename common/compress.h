@@ -12,7 +12,9 @@
 /* The most bytes that compress_bytes() can need for `size` of them. */
 size_t compress_bound(size_t size);
 
-/* Deflate `size` bytes at `level` (1 fast .. 9 small) into `target` of `capacity` bytes. Returns
+#define COMPRESS_NUMBERS 0   /* a level for bytes whose values are uneven but never repeat: no search */
+
+/* Deflate `size` bytes at `level` (1 fast .. 9 small, or COMPRESS_NUMBERS) into `target` of `capacity` bytes. Returns
  * how many it took; 0 where they do not fit into `capacity` (a capacity below compress_bound()
  * asks for a gain: keep the bytes as they are then) or memory ran out. */
 size_t compress_bytes(const void *bytes, size_t size, int level, void *target, size_t capacity);

@@ -27,6 +27,12 @@ static void what_was_deflated_comes_back(void **state) {
     assert_true(decompress_bytes(small, used, back, SIZE, "a test", &err));
     assert_memory_equal(bytes, back, SIZE);
     assert_int_equal(compress_bytes(bytes, SIZE, 1, small, used - 1), 0);
+    used = compress_bytes(bytes, SIZE, COMPRESS_NUMBERS, small, bound);
+    assert_true(used > 0 && used < SIZE);
+    memset(back, 0, SIZE);
+    assert_true(decompress_bytes(small, used, back, SIZE, "a test", &err));
+    assert_memory_equal(bytes, back, SIZE);
+    assert_int_equal(compress_bytes(bytes, SIZE, COMPRESS_NUMBERS, small, used - 1), 0);
     used = compress_bytes(bytes, 0, 1, small, bound);
     assert_true(used > 0);
     assert_true(decompress_bytes(small, used, back, 0, "a test", &err));
