@@ -165,11 +165,15 @@ static void say_unpacked(const struct loaded_model *loaded, const struct run_opt
 }
 
 /* In time for the settings, which need it for end tokens, bad words and grammars. */
-static bool open_tokenizer(struct loaded_model *loaded, const struct load_request *request, struct error *err) {
+static bool open_tokenizer(struct loaded_model *loaded, const struct run_options *options,
+                           const struct load_request *request, struct error *err) {
     struct error no_tokenizer = { 0 };
+    bool from_image;
     if (!request->needs_tokenizer && !request->wants_tokenizer)
         return true;
-    loaded->tokenizer = tokenizer_open_image(&loaded->source, &loaded->hashes, NULL, &no_tokenizer);
+    loaded->tokenizer = tokenizer_open_image(&loaded->source, &loaded->hashes, &from_image, &no_tokenizer);
+    if (loaded->tokenizer && !from_image && options->verbose)
+        fprintf(stderr, "phirun: the tokenizer had to be read from the model's files\n");
     if (loaded->tokenizer)
         return true;
     if (request->needs_tokenizer) {
@@ -216,7 +220,7 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
         fprintf(stderr, "phirun: %s is %s\n", options->model, loaded->source.path);
     loaded->model = model_open(&loaded->source, NULL, err);
     if (!loaded->model || !open_store(loaded, options, err) || !find_plan(loaded, options, err)
-        || !open_tokenizer(loaded, request, err))
+        || !open_tokenizer(loaded, options, request, err))
         return false;
     uint32_t sequences = request->sequence_count, rows = request->logit_rows;
     if (request->settings) {

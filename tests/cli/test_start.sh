@@ -1,5 +1,5 @@
 #!/bin/sh
-# A start with everything cached: no compiler runs. Also with a cache of PoCL's that is empty, since
+# A start with everything cached: no compiler runs, no tokenizer is read, nothing is packed. Also with a cache of PoCL's that is empty, since
 # the store has what was launched; and damage in the store costs a compilation, nothing else.
 . tests/cli/tap.sh
 
@@ -33,8 +33,12 @@ start() {
 }
 
 start
+true_that "the first start reads the tokenizer" grep -q "tokenizer had to be read" "$work/err"
+start
 expect "it runs" 0 '"ids"'
 wanted=$ids
+equal "the next one does not" "" "$(grep 'tokenizer had to be read' "$work/err")"
+equal "nor does it pack" "" "$(grep 'had to be packed' "$work/err")"
 equal "from binaries alone" 0 "$sources"
 equal "and no kernel is specialised" 0 "$generated"
 equal "which -v need not say" "" "$(grep 'had to be compiled' "$work/err")"
