@@ -165,6 +165,7 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     engine->watchdog_seconds = options ? options->watchdog_seconds : 0;
     engine->discrete = options && options->discrete;
     engine->keep_pages = options && options->keep_pages;
+    engine->measure_hops = options && options->measure_hops;
     engine->kernels = options ? options->kernels : NULL;
     const char *const *artifact_paths = options ? options->artifact_paths : NULL;
 
@@ -288,6 +289,8 @@ uint32_t engine_report(const struct engine *engine, struct engine_device_report 
             .decode_seconds = device->decode_seconds,
         };
         memcpy(report->device, device->planned->device.short_name, sizeof report->device);
+        report->hop_count = device->hop_count;
+        report->hop_seconds = device->hop_seconds;
         if (device->memory.window) {
             struct window_report window = weight_window_report(device->memory.window);
             report->bytes_streamed = window.bytes;

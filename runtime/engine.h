@@ -30,6 +30,7 @@ struct engine_options {
     const bool (*gemm_types)[TENSOR_TYPE_COUNT];
     const struct kernel_store *kernels;   /* borrowed for the call; NULL: everything is compiled */
     bool keep_pages;               /* a sliding window keeps the pages that it no longer needs */
+    bool measure_hops;             /* wait before and after each hand-over, and count it */
     bool discrete;                 /* for tests: copy to every device, as if it had memory of its own */
 };
 
@@ -53,6 +54,8 @@ struct engine_device_report {
     uint64_t bytes_loaded;         /* weights it was given, as the model's files store them */
     uint64_t bytes_allocated;      /* all buffers */
     double load_seconds, prefill_seconds, decode_seconds;   /* busy time of its thread */
+    uint64_t hop_count;            /* single tokens that came from another device; with measure_hops */
+    double hop_seconds;            /* from computed there to written here, of all of them */
     uint64_t bytes_streamed;       /* read through its window so far, in pieces_streamed portions that were used */
     uint64_t pieces_streamed, pieces_late;   /* late: not there when they were wanted */
     double stream_wait_seconds;    /* of the busy time, for late portions */

@@ -60,6 +60,8 @@ struct engine_device {
     struct error task_error;
 
     double load_seconds, prefill_seconds, decode_seconds;   /* read while nothing runs */
+    double hop_seconds;                    /* arrivals from other devices, of single tokens */
+    uint64_t hop_count;
 };
 
 struct segment {
@@ -96,6 +98,7 @@ struct pass {
     float *logits;                         /* the caller's, for those rows */
 
     uint32_t segment, segment_end;         /* the next one to run; after the last one */
+    double hop_started;                    /* worker_clock() when the last segment was computed */
     const float *residual;                 /* on the host, for the next segment; NULL: none yet */
     bool is_output;                        /* of a segment of slices: the second phase */
     uint32_t slices_left;                  /* devices that have not arrived; under engine->lock */
@@ -122,7 +125,7 @@ struct engine {
 
     struct engine_unpacked unpacked;
     const struct kernel_store *kernels;    /* borrowed while opening; NULL: none */
-    bool discrete, keep_pages;             /* see engine_options */
+    bool discrete, keep_pages, measure_hops;   /* see engine_options */
 
     bool has_host_embed;
     struct file_map table;                 /* the embedding's rows, as stored */

@@ -68,11 +68,31 @@ static bool write_inputs(struct engine_device *device, const struct pass *pass, 
            forward_write_residual(&device->forward, pass->residual, pass->input.token_count, err);
 }
 
+/* ---- hop times: only where they are asked for, since measuring waits ---- */
+
+/* What the device computes is done: from here on it is the hop. */
+static bool begin_hop(struct engine_device *device, struct pass *pass, struct error *err) {
+    cl_int code = device->engine->measure_hops ? clFinish(device->queue) : CL_SUCCESS;
+    pass->hop_started = worker_clock();
+    return code == CL_SUCCESS || opencl_failed(err, code, "cannot finish units on '%s'", device->forward.device);
+}
+
+/* The residual has arrived on `device`. Prompts are left out: their micro-batches wait for each
+ * other on the way. */
+static bool end_hop(struct engine_device *device, const struct pass *pass, struct error *err) {
+    if (!device->engine->measure_hops || !pass->segment || pass->is_prefill)
+        return true;
+    cl_int code = clFinish(device->queue);
+    device->hop_seconds += worker_clock() - pass->hop_started;
+    device->hop_count++;
+    return code == CL_SUCCESS || opencl_failed(err, code, "cannot write the residual to '%s'", device->forward.device);
+}
+
 static bool run_units(struct engine_device *device, struct pass *pass, const struct segment *segment,
                       struct error *err) {
     struct engine *engine = device->engine;
     uint32_t head = engine->plan->unit_count - 1;
-    if (!write_inputs(device, pass, err))
+    if (!write_inputs(device, pass, err) || !end_hop(device, pass, err))
         return false;
     for (uint32_t unit = segment->unit_begin; unit < segment->unit_end && unit != head; unit++)
         if (!forward_unit(&device->forward, unit, pass->input.token_count, err) ||
@@ -83,6 +103,8 @@ static bool run_units(struct engine_device *device, struct pass *pass, const str
     if (pass->segment + 1 < pass->segment_end) {
         float *stage = device->memory.stage[pass->slot];
         size_t bytes = (size_t)pass->input.token_count * engine->model->hidden_size * sizeof *stage;
+        if (!begin_hop(device, pass, err))
+            return false;
         code = clEnqueueReadBuffer(device->queue, device->memory.shared[BUFFER_RESIDUAL], CL_TRUE, 0, bytes, stage,
                                    0, NULL, NULL);
         pass->residual = stage;

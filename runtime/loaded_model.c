@@ -239,6 +239,7 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
     struct engine_options engine_options = { .exact = options->exact, .logit_rows = rows,
                                              .sequence_count = sequences,
                                              .keep_pages = options->prompt_cache != NULL,
+                                             .measure_hops = options->verbose,
                                              .kernels = &kernels,
                                              .artifact_paths = (const char *const *)artifact_paths,
                                              .gemm_types = (const bool (*)[TENSOR_TYPE_COUNT])gemm_types,
@@ -287,6 +288,10 @@ void loaded_model_report(const struct loaded_model *loaded) {
                 reports[i].device, reports[i].bytes_planned, reports[i].bytes_loaded,
                 reports[i].bytes_allocated, reports[i].load_seconds, reports[i].prefill_seconds,
                 reports[i].decode_seconds);
+    for (uint32_t i = 0; i < count; i++)
+        if (reports[i].hop_count)
+            fprintf(stderr, "%s got %" PRIu64 " tokens from other devices, %.3f ms a hop\n", reports[i].device,
+                    reports[i].hop_count, 1e3 * reports[i].hop_seconds / (double)reports[i].hop_count);
     for (uint32_t i = 0; i < count; i++)
         if (reports[i].bytes_streamed)
             fprintf(stderr, "%s streamed %.1f MB; %" PRIu64 " of %" PRIu64 " portions were late, %.3f s in all\n",

@@ -124,7 +124,7 @@ bool rig_start(struct rig *rig, const struct rig_options *options, struct error 
                                   .watchdog_seconds = options->watchdog_seconds,
                                   .artifact_paths = options->artifact_paths, .gemm_types = options->gemm_types,
                                   .discrete = options->discrete,
-                                  .keep_pages = options->keep_pages };
+                                  .keep_pages = options->keep_pages, .measure_hops = options->measure_hops };
     rig->engine = engine_open(rig->model, rig->plan, &how, err);
     return rig->engine != NULL;
 }

@@ -32,7 +32,7 @@ struct rig_options {
     bool packed;               /* matrices in LAYOUT_R16 where they have it */
     const char *const *artifact_paths;
     const bool (*gemm_types)[TENSOR_TYPE_COUNT];
-    bool discrete, keep_pages;
+    bool discrete, keep_pages, measure_hops;
 };
 
 struct rig {

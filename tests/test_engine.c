@@ -92,6 +92,30 @@ static void a_split_anywhere_gives_the_same_bits(void **state) {
     free(expected);
 }
 
+/* attn on one device, ffn on the other, the head with the attn: each block crosses twice. */
+static void hops_of_tokens_are_counted_and_timed(void **state) {
+    (void)state;
+    const char *path = phi3();
+    if (!path)
+        SKIP_BECAUSE(NO_PHI3);
+    if (support_devices()->count < 2)
+        SKIP_BECAUSE(NO_SECOND);
+    struct rig_options options = { .kv_type = KV_F16, .logit_rows = 1, .alternates = true, .measure_hops = true };
+    struct error err = { 0 };
+    struct rig rig;
+    ASSERT_OK(rig_open(&rig, path, &options, &err), err);
+    free(run(rig.engine, 0, 1, false));
+    struct engine_device_report reports[3];
+    assert_int_equal(engine_report(rig.engine, reports, 3), 3);
+    assert_string_equal(reports[0].device, "host");
+    for (int i = 1; i < 3; i++) {
+        assert_int_equal(reports[i].hop_count, (uint64_t)TOKENS * rig.model->block_count);
+        assert_true(reports[i].hop_seconds > 0 && reports[i].hop_seconds < reports[1].decode_seconds +
+                                                                               reports[2].decode_seconds);
+    }
+    rig_close(&rig);
+}
+
 static void quantised_models_split_to_the_same_bits_too(void **state) {
     (void)state;
     static const char *const names[] = { "models/gguf/quantizable-tiny-Q4_1.gguf", "models/phi3-tiny-longrope" };
@@ -468,6 +492,7 @@ static void an_interrupt_ends_loading_and_running(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_split_anywhere_gives_the_same_bits),
+        cmocka_unit_test(hops_of_tokens_are_counted_and_timed),
         cmocka_unit_test(quantised_models_split_to_the_same_bits_too),
         cmocka_unit_test(micro_batches_of_any_size_give_the_same_bits),
         cmocka_unit_test(kv_in_8_bits_gives_the_same_bits_however_it_is_run),
