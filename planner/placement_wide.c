@@ -384,6 +384,73 @@ static void search_labels(struct wide *wide, const struct label *start) {
     }
 }
 
+/* ---- a last look around ---- */
+
+enum { MOST_VISITS = 2700000 };        /* of units in the maps tried: bounds the time, to some 10 ms */
+
+/* Try a change of the best map, which is in wide->path before and after. */
+static bool try_change(struct wide *wide) {
+    double before = wide->best_seconds;
+    consider(wide, wide->path);
+    if (wide->best_seconds < before)
+        return true;
+    memcpy(wide->path, wide->best, wide->input->unit_count * sizeof *wide->path);
+    return false;
+}
+
+static bool may_hold(const struct wide *wide, uint32_t unit, int32_t device) {
+    return wide->input->pinned[unit] == PLACEMENT_FREE && wide->input->devices[device].units[unit].allowed;
+}
+
+/* Of the units [begin, end) those of `step` 1, or every other one, to a device. False: nothing would change. */
+static bool move_units(const struct wide *wide, uint32_t begin, uint32_t end, uint32_t step, int32_t device) {
+    bool changed = false;
+    for (uint32_t u = begin; u < end; u += step) {
+        if (!may_hold(wide, u, device))
+            return false;
+        changed = changed || wide->path[u] != device;
+        wide->path[u] = device;
+    }
+    return changed;
+}
+
+/* Moves of a stretch of units, of its attention or feed-forward halves alone, and exchanges of two units,
+ * as long as one helps: where labels were given up, the best of those kept is often such a step away. */
+static void look_around(struct wide *wide) {
+    const uint32_t units = wide->input->unit_count, most_looks = MOST_VISITS / units;
+    uint32_t looks = 0;
+    for (bool better = true; better;) {
+        better = false;
+        memcpy(wide->path, wide->best, units * sizeof *wide->path);
+        for (uint32_t a = 0; a < units; a++) {
+            for (uint32_t b = a + 1; b < units; b++) {
+                int32_t from = wide->path[a], to = wide->path[b];
+                if (from == to || from < 0 || to < 0 || !may_hold(wide, a, to) || !may_hold(wide, b, from))
+                    continue;
+                wide->path[a] = to;
+                wide->path[b] = from;
+                better = try_change(wide) || better;
+                if (++looks >= most_looks)
+                    return;
+            }
+        }
+        for (uint32_t length = 1; length < units; length++) {
+            for (uint32_t begin = 0; begin + length <= units; begin++) {
+                for (uint32_t choice = 0; choice < 2 * wide->device_count; choice++) {
+                    int32_t device = (int32_t)wide->devices[choice / 2];
+                    if (!move_units(wide, begin, begin + length, 1 + choice % 2, device)) {
+                        memcpy(wide->path, wide->best, units * sizeof *wide->path);
+                        continue;
+                    }
+                    better = try_change(wide) || better;
+                    if (++looks >= most_looks)
+                        return;
+                }
+            }
+        }
+    }
+}
+
 /* ---- the whole ---- */
 
 /* False: some unit can run nowhere. */
@@ -464,6 +531,8 @@ bool placement_wide(const struct placement_input *input, const uint32_t *devices
         answer->least_seconds = find_prices(&wide, &start);
         if (answer->least_seconds < wide.best_seconds)
             search_labels(&wide, &start);
+        if (wide.gave_up && wide.best_seconds < below)
+            look_around(&wide);
         answer->is_exact = !wide.gave_up;
         if (wide.best_seconds < below) {
             answer->device = wide.best;
