@@ -184,6 +184,24 @@ static void every_failure_is_a_sentence_and_leaves_nothing_behind(void **state) 
     }
 }
 
+/* One device fails while the others run their slices of the same unit. */
+static void a_failure_in_a_slice_ends_the_pass_for_all(void **state) {
+    (void)state;
+    static const struct { const char *fail, *what; } cases[] = {
+        { "clEnqueueNDRangeKernel:25+", "on 'cpu" }, { "clEnqueueWriteBuffer:19", "cannot write" },
+        { "clEnqueueNDRangeKernel:90", "on 'cpu" },
+    };
+    char said[1024];
+    setenv("CALLS_SLICED", "1", 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int status = watch(cases[i].fail, said);
+        if (status != 1 || !strstr(said, cases[i].what))
+            fail_msg("%s: exit %d, \"%s\"", cases[i].fail, status, said);
+        check_released(cases[i].fail);
+    }
+    unsetenv("CALLS_SLICED");
+}
+
 static void a_driver_that_hangs_ends_in_a_sentence(void **state) {
     (void)state;
     char said[1024];
@@ -208,6 +226,7 @@ int main(int count, char **arguments) {
         cmocka_unit_test(a_token_waits_only_for_its_hop_and_its_logits),
         cmocka_unit_test(a_driver_that_hangs_ends_in_a_sentence),
         cmocka_unit_test(every_failure_is_a_sentence_and_leaves_nothing_behind),
+        cmocka_unit_test(a_failure_in_a_slice_ends_the_pass_for_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
