@@ -1,4 +1,4 @@
-/* A property: whatever the placement, the residency, the micro-batches and the passes, the
+/* A property: whatever the placement, sliced or whole, the residency, the micro-batches and the passes, the
  * bits are those of one device. PLACEMENT_SEED=N chooses other placements, PLACEMENT_ROUNDS=N more. */
 #include "tests/support.h"
 #include "tests/support_engine.h"
@@ -47,6 +47,23 @@ static void add_third_device(struct plan *plan) {
     snprintf(third->device.short_name, sizeof third->device.short_name, "again0");
 }
 
+/* Give some of the parts of some units to other devices. */
+static void slice_at_random(struct plan *plan) {
+    const uint32_t whole_count = plan->shard_count;
+    for (uint32_t i = 0, left = whole_count; left; i++, left--) {
+        struct shard *shard = &plan->shards[i];
+        if (shard->unit == 0 || shard->part_end < 2 || chance(3))
+            continue;
+        struct shard rest = *shard;
+        rest.part_begin = shard->part_end = 1 + chance(shard->part_end - 1);
+        rest.device = (int32_t)((uint32_t)shard->device + 1) % (int32_t)plan->device_count;
+        rest.residency = chance(4) ? RESIDENT : STREAMED;
+        struct error err = { 0 };
+        ASSERT_OK(plan_add_shard(plan, &rest, &err), err);
+        i++;   /* the rest is in its place now */
+    }
+}
+
 /* Runs of units on devices, in any order and any number; some streamed, with windows of any size. */
 static void place_at_random(struct plan *plan, char *text, size_t size) {
     size_t used = 0;
@@ -89,11 +106,14 @@ static void check_model(const char *path, bool packed, uint32_t rounds) {
         ASSERT_OK(rig_prepare(&rig, path, &options, &err), err);
         add_third_device(rig.plan);
         place_at_random(rig.plan, text, sizeof text);
+        bool slices = chance(2);
+        if (slices)
+            slice_at_random(rig.plan);
         ASSERT_OK(rig_start(&rig, &options, &err), err);
         float *logits = run(rig.engine, true);
         if (memcmp(logits, expected, bytes) != 0)
-            fail_msg("other bits with PLACEMENT_SEED=%u (%s): units on %s; micro-batch %u%s", seed, path, text,
-                     options.micro_batch, options.discrete ? ", discrete" : "");
+            fail_msg("other bits with PLACEMENT_SEED=%u (%s): units on %s; micro-batch %u%s%s", seed, path, text,
+                     options.micro_batch, options.discrete ? ", discrete" : "", slices ? ", in slices" : "");
         free(logits);
         rig_close(&rig);
     }
