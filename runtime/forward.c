@@ -225,7 +225,8 @@ static bool copy_columns(const struct forward *forward, cl_mem buffer, float *ho
         : clEnqueueReadBufferRect(forward->queue, buffer, CL_TRUE, buffer_origin, host_origin, region,
                                   buffer_pitch, 0, host_pitch, 0, host, 0, NULL, NULL);
     return code == CL_SUCCESS ||
-           opencl_failed(err, code, "cannot %s a slice of values '%s'", is_write ? "write" : "read", forward->device);
+           opencl_failed(err, code, is_write ? "cannot write a slice of values to '%s'"
+                                           : "cannot read a slice of values from '%s'", forward->device);
 }
 
 bool forward_slice_inner(const struct forward *forward, uint32_t unit, uint32_t token_count, float *activation,

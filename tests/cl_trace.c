@@ -282,6 +282,40 @@ cl_int clEnqueueWriteBuffer(cl_command_queue queue, cl_mem buffer, cl_bool block
     return code;
 }
 
+cl_int clEnqueueReadBufferRect(cl_command_queue queue, cl_mem buffer, cl_bool blocking,
+                                 const size_t *buffer_origin, const size_t *host_origin, const size_t *region,
+                                 size_t buffer_row, size_t buffer_slice, size_t host_row, size_t host_slice,
+                                 void *host, cl_uint count, const cl_event *list, cl_event *event) {
+    cl_int code;
+    size_t size = region ? region[0] * region[1] * region[2] : 0;
+    if (!trace_refuse(CALL_clEnqueueReadBufferRect, &code))
+        code = REAL(clEnqueueReadBufferRect)(queue, buffer, blocking, buffer_origin, host_origin, region, buffer_row,
+                                               buffer_slice, host_row, host_slice, host, count, list, event);
+    if (code == CL_SUCCESS)
+        trace_command(&(struct command){ .queue = queue, .buffers = { buffer }, .bytes_read = size,
+                                        .is_blocking = blocking, .event = event });
+    trace_log(CALL_clEnqueueReadBufferRect, "queue=%p memory=%p bytes=%zu blocking=%u code=%d", (void *)queue,
+              (void *)buffer, size, blocking, code);
+    return code;
+}
+
+cl_int clEnqueueWriteBufferRect(cl_command_queue queue, cl_mem buffer, cl_bool blocking,
+                                 const size_t *buffer_origin, const size_t *host_origin, const size_t *region,
+                                 size_t buffer_row, size_t buffer_slice, size_t host_row, size_t host_slice,
+                                 const void *host, cl_uint count, const cl_event *list, cl_event *event) {
+    cl_int code;
+    size_t size = region ? region[0] * region[1] * region[2] : 0;
+    if (!trace_refuse(CALL_clEnqueueWriteBufferRect, &code))
+        code = REAL(clEnqueueWriteBufferRect)(queue, buffer, blocking, buffer_origin, host_origin, region, buffer_row,
+                                               buffer_slice, host_row, host_slice, host, count, list, event);
+    if (code == CL_SUCCESS)
+        trace_command(&(struct command){ .queue = queue, .buffers = { buffer }, .bytes_written = size,
+                                        .is_blocking = blocking, .event = event });
+    trace_log(CALL_clEnqueueWriteBufferRect, "queue=%p memory=%p bytes=%zu blocking=%u code=%d", (void *)queue,
+              (void *)buffer, size, blocking, code);
+    return code;
+}
+
 cl_int clEnqueueCopyBuffer(cl_command_queue queue, cl_mem source, cl_mem target, size_t source_offset,
                            size_t target_offset, size_t size, cl_uint count, const cl_event *list,
                            cl_event *event) {

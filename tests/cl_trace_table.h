@@ -32,6 +32,7 @@
     X(clCreateUserEvent, CL_OUT_OF_HOST_MEMORY) X(clWaitForEvents, CL_OUT_OF_RESOURCES) \
     X(clRetainEvent, CL_OUT_OF_RESOURCES) X(clReleaseEvent, CL_OUT_OF_RESOURCES) \
     X(clEnqueueReadBuffer, CL_OUT_OF_RESOURCES) X(clEnqueueWriteBuffer, CL_OUT_OF_RESOURCES) \
+    X(clEnqueueReadBufferRect, CL_OUT_OF_RESOURCES) X(clEnqueueWriteBufferRect, CL_OUT_OF_RESOURCES) \
     X(clEnqueueCopyBuffer, CL_OUT_OF_RESOURCES) X(clEnqueueFillBuffer, CL_OUT_OF_RESOURCES) \
     X(clEnqueueMapBuffer, CL_MAP_FAILURE) X(clEnqueueUnmapMemObject, CL_OUT_OF_RESOURCES) \
     X(clEnqueueMigrateMemObjects, CL_OUT_OF_RESOURCES) \
