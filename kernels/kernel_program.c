@@ -188,7 +188,7 @@ bool kernel_program_open(cl_context context, cl_device_id id, const struct progr
 bool kernel_program_keep(const struct built_program *built, cl_device_id id, const struct kernel_store *store,
                          const struct device *device, struct error *reason) {
     cl_device_id ids[64];
-    size_t sizes[64] = { 0 };
+    size_t sizes[64] = { 0 }, sizes_bytes = 0;
     unsigned char *binaries[64] = { 0 };
     cl_uint count = 0, place = 0;
     /* A program belongs to all devices of its context, and was built for one. */
@@ -198,9 +198,14 @@ bool kernel_program_keep(const struct built_program *built, cl_device_id id, con
     if (code == CL_SUCCESS)
         code = clGetProgramInfo(built->program, CL_PROGRAM_DEVICES, count * sizeof *ids, ids, NULL);
     if (code == CL_SUCCESS)
-        code = clGetProgramInfo(built->program, CL_PROGRAM_BINARY_SIZES, count * sizeof *sizes, sizes, NULL);
+        code = clGetProgramInfo(built->program, CL_PROGRAM_BINARY_SIZES, sizeof sizes, sizes, &sizes_bytes);
     while (code == CL_SUCCESS && place < count && ids[place] != id)
         place++;
+    /* PoCL lists all of them as devices, but has sizes and binaries for the one alone. */
+    if (sizes_bytes == sizeof *sizes) {
+        count = 1;
+        place = 0;
+    }
     if (code != CL_SUCCESS || place == count || sizes[place] == 0 || sizes[place] > PROGRAM_MOST_BYTES)
         return error_set(reason, ERROR_FAILED, "cannot keep '%s': its driver gives no binary", built->key.name);
     bool ok = (binaries[place] = malloc(sizes[place])) != NULL ||

@@ -236,6 +236,38 @@ static void the_best_variant_is_chosen_once_and_a_stored_one_is_taken(void **sta
     clear(&shelf);
 }
 
+static void a_binary_for_one_of_the_devices_of_a_context_is_kept(void **state) {
+    (void)state;
+    uint32_t count;
+    const struct kernel_device *devices = kernel_devices(&count);
+    cl_platform_id platforms[2] = { 0 };
+    for (uint32_t i = 0; i < 2 && i < count; i++)
+        clGetDeviceInfo(devices[i].id, CL_DEVICE_PLATFORM, sizeof *platforms, &platforms[i], NULL);
+    if (count < 2 || devices[0].is_simulator || platforms[0] != platforms[1])
+        SKIP_BECAUSE("no two devices of a platform");
+    struct shelf shelf = { 0 };
+    struct error err = { 0 };
+    const cl_device_id ids[] = { devices[0].id, devices[1].id };
+    cl_context context = opencl_context(ids, 2, &err);
+    ASSERT_OK(context, err);
+    const struct kernel_store store = { .context = &shelf, .find_program = find, .keep_program = keep };
+    const struct device info = { .name = "test" };
+    const struct program_request request = { .source = "kernels/quantise.cl", .defines = "", .launches = "small",
+                                             .kernels = { "quantise" } };
+    for (int i = 0; i < 2; i++) {
+        struct built_program built;
+        ASSERT_OK(kernel_program_open(context, ids[i], &request, &store, &info, &built, &err), err);
+        assert_true(built.is_compiled);
+        ASSERT_OK(kernel_program_keep(&built, ids[i], &store, &info, &err), err);
+        kernel_program_release(&built);
+        ASSERT_OK(kernel_program_open(context, ids[i], &request, &store, &info, &built, &err), err);
+        assert_false(built.is_compiled);
+        kernel_program_release(&built);
+        clear(&shelf);
+    }
+    clReleaseContext(context);
+}
+
 static void a_store_that_keeps_nothing_changes_nothing(void **state) {
     (void)state;
     const struct kernel_device *device = some_device();
@@ -281,6 +313,7 @@ int main(void) {
         cmocka_unit_test(what_was_compiled_once_is_loaded_and_gives_the_same_bits),
         cmocka_unit_test(a_binary_that_is_no_binary_is_compiled_anew),
         cmocka_unit_test(the_best_variant_is_chosen_once_and_a_stored_one_is_taken),
+        cmocka_unit_test(a_binary_for_one_of_the_devices_of_a_context_is_kept),
         cmocka_unit_test(a_store_that_keeps_nothing_changes_nothing),
         cmocka_unit_test(other_options_are_another_program),
     };
