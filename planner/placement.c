@@ -99,7 +99,8 @@ uint64_t placement_bytes(const struct placement_input *input, const struct place
     uint32_t kind_mask = 0;
     for (uint32_t u = 0; u < input->unit_count; u++) {
         const struct placement_slice *slices;
-        uint32_t count = placement_slices_of(placement, u, &slices);
+        /* The search asks often, and has none. */
+        uint32_t count = placement->slice_count ? placement_slices_of(placement, u, &slices) : 0;
         for (uint32_t i = 0; i < count; i++) {
             /* The last one ends where the unit does. */
             double share = (double)(slices[i].parts.end - slices[i].parts.begin) / slices[count - 1].parts.end;

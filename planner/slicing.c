@@ -138,8 +138,9 @@ static uint64_t list_bytes(const struct slicing *slicing, uint32_t device, uint3
     return ok && bytes < UINT64_MAX / 4 ? bytes : UINT64_MAX / 4;
 }
 
-/* What sizing_bytes() says, at least; units that have not changed are not listed again. */
-static uint64_t bytes_of(const struct slicing *slicing, const struct shares *shares, uint32_t device) {
+/* What sizing_bytes() says; units that have not changed are not listed again. Above `most`
+ * perhaps less, but still above it. */
+static uint64_t bytes_of(const struct slicing *slicing, const struct shares *shares, uint32_t device, uint64_t most) {
     uint64_t total = 0;
     for (uint32_t u = 0; u < slicing->units; u++) {
         struct known_bytes *known = &slicing->known[(size_t)device * slicing->units + u];
@@ -149,6 +150,8 @@ static uint64_t bytes_of(const struct slicing *slicing, const struct shares *sha
         if (__builtin_add_overflow(total, known->bytes, &total))
             return UINT64_MAX;
     }
+    if (total > most)
+        return total;
     uint64_t scratch = list_bytes(slicing, device, UINT32_MAX);
     return __builtin_add_overflow(total, scratch, &total) ? UINT64_MAX : total;
 }
@@ -163,11 +166,11 @@ static bool fits(const struct slicing *slicing, const struct shares *shares, uin
         is_pooled = is_pooled || (in_pool && (changed >> d & 1));
         if (!(changed >> d & 1))
             continue;
-        if (bytes_of(slicing, shares, d) > input->devices[d].budget_bytes)
+        if (bytes_of(slicing, shares, d, input->devices[d].budget_bytes) > input->devices[d].budget_bytes)
             return false;
     }
     for (uint32_t d = 0; is_pooled && d < slicing->devices; d++)
-        pooled += input->devices[d].in_pool ? bytes_of(slicing, shares, d) : 0;
+        pooled += input->devices[d].in_pool ? bytes_of(slicing, shares, d, UINT64_MAX) : 0;
     return pooled <= input->pool_bytes;
 }
 
