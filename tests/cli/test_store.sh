@@ -63,8 +63,9 @@ mkdir -p "$work/read-only" "$work/other-home"
 cp "$PHI_STORE" "$work/read-only/plans.db"
 as_other=
 if [ "$(id -u)" -eq 0 ]; then   # to root nothing is read-only
-    as_other="setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=$work/other-home XDG_CACHE_HOME=$work/other-home"
-    chown 65534:65534 "$work/other-home"
+    as_other="setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=$work/other-home XDG_CACHE_HOME=$work/other-home POCL_CACHE_DIR=$work/other-home/pocl"
+    mkdir -p "$work/other-home/pocl"
+    chown -R 65534:65534 "$work/other-home"
     chmod 755 "$work"
 fi
 chmod 444 "$work/read-only/plans.db"
