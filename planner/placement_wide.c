@@ -386,7 +386,7 @@ static void search_labels(struct wide *wide, const struct label *start) {
 
 /* ---- a last look around ---- */
 
-enum { MOST_VISITS = 2700000 };        /* of units in the maps tried: bounds the time, to some 10 ms */
+enum { MOST_VISITS = 1300000 };        /* of units in the maps tried: bounds the time, to some 5 ms */
 
 /* Try a change of the best map, which is in wide->path before and after. */
 static bool try_change(struct wide *wide) {
