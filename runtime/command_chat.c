@@ -46,9 +46,8 @@ static void complain(const struct chat_command *command, const struct error *err
 
 static bool show_text(void *context, const char *bytes, size_t size, struct error *err) {
     struct chat_command *command = context;
-    fwrite(bytes, 1, size, stdout);
     command->ends_line = bytes[size - 1] == '\n';
-    return finish_output(err);
+    return write_output(bytes, size, err);
 }
 
 static void show_dropped(void *context, uint32_t messages) {
@@ -67,9 +66,7 @@ static bool answer(struct chat_command *command, const char *question, struct er
     command->ends_line = true;
     bool ok = question ? chat_session_ask(command->chat, question, &settings, &listener, &command->last, &problem)
                        : chat_session_regenerate(command->chat, &settings, &listener, &command->last, &problem);
-    if (!command->ends_line)
-        putchar('\n');
-    if (!finish_output(err))
+    if (!command->ends_line && !write_output("\n", 1, err))
         return false;
     /* On a terminal Ctrl-C has done its work; other signals, and it in a script, end. */
     bool stopped = interrupted_by == SIGINT && command->is_terminal;

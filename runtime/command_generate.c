@@ -21,15 +21,15 @@ struct output {
 
 static bool print_text(void *context, const char *bytes, size_t length, struct error *err) {
     (void)context;
-    fwrite(bytes, 1, length, stdout);
-    return finish_output(err);
+    return write_output(bytes, length, err);
 }
 
 /* Without a tokenizer the ids are all there is to show. */
 static bool print_id(void *context, int32_t id, struct error *err) {
     struct output *output = context;
-    printf("%s%d", output->printed++ ? "," : "", id);
-    return finish_output(err);
+    char text[16];
+    int length = snprintf(text, sizeof text, "%s%d", output->printed++ ? "," : "", id);
+    return write_output(text, (size_t)length, err);
 }
 
 /* Where the answer may cross LongRoPE's switch, the prompt's KV is not there any more at its end. */

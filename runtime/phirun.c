@@ -60,6 +60,21 @@ bool finish_output(struct error *err) {
     return error_set(err, ERROR_FAILED, "cannot write to standard output: %s", strerror(errno));
 }
 
+bool write_output(const char *bytes, size_t size, struct error *err) {
+    if (!finish_output(err))
+        return false;
+    while (size) {
+        ssize_t written = write(STDOUT_FILENO, bytes, size);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return error_set(err, ERROR_FAILED, "cannot write to standard output: %s", strerror(errno));
+        bytes += written;
+        size -= (size_t)written;
+    }
+    return true;
+}
+
 int main(int argc, char **argv) {
     static bool (*const commands[])(const struct run_options *, struct error *) = {
         [COMMAND_GENERATE] = command_generate, [COMMAND_BENCH] = command_bench,

@@ -4,7 +4,7 @@ The script's lines: `send TEXT` types TEXT and return, `keys HEX` types bytes, `
 waits until TEXT has appeared since the last step, `signal NAME`, `end` waits for the end.
 Prints what the terminal showed; the exit status is the program's, 99 where a wait was in vain.
 """
-import os, pty, select, signal, sys, time
+import os, pty, select, signal, sys, termios, time
 
 LIMIT = 60
 
@@ -29,15 +29,25 @@ def main():
 
     def give_up(step):
         sys.stdout.buffer.write(shown)
+        sys.stdout.flush()
         print("\nterminal.py: in vain: " + step)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        time.sleep(0.5)      # a program that is ending says how
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            print("terminal.py: the program ended: %d" % os.waitstatus_to_exitcode(status))
+        else:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
         sys.exit(99)
 
     for step in steps:
         verb, _, rest = step.partition(" ")
         deadline = time.time() + LIMIT
         if verb == "send":
+            # An editor shows its prompt before it takes over the echo; what came between would show twice.
+            ready = time.time() + 2
+            while termios.tcgetattr(terminal)[3] & termios.ICANON and time.time() < ready:
+                time.sleep(0.005)
             seen = len(shown)
             os.write(terminal, rest.encode() + b"\r")
         elif verb == "keys":
