@@ -1,6 +1,7 @@
 #!/bin/sh
-# A start with everything cached: no compiler runs, no tokenizer is read, nothing is packed. Also with a cache of PoCL's that is empty, since
-# the store has what was launched; and damage in the store costs a compilation, nothing else.
+# A start with everything cached: no compiler runs, no tokenizer is read, nothing is packed.
+# Also with a cache of PoCL's that is empty, since the store has what was launched; and damage
+# in the store costs a compilation, nothing else.
 . tests/cli/tap.sh
 
 export POCL_DEVICES=pthread
@@ -25,6 +26,7 @@ start() {
     rm -rf "$work/pocl" "$work/calls"
     mkdir "$work/pocl"
     run env POCL_CACHE_DIR="$work/pocl" POCL_DEBUG=llvm CL_TRACE_OUT="$work/calls" LD_PRELOAD="$BUILD/tests/cl_trace.so" \
+        ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 \
         "$phirun" "$model" --ids 1,2,3 -n 8 --ignore-eos --json -v "$@"
     ids=$(grep -o '"ids":\[[^]]*\]' "$work/out")
     sources=$(grep -o '"clCreateProgramWithSource": *[0-9]*' "$work/calls" | grep -o '[0-9]*$')
