@@ -43,11 +43,13 @@ def main():
     for step in steps:
         verb, _, rest = step.partition(" ")
         deadline = time.time() + LIMIT
-        if verb == "send":
-            # An editor shows its prompt before it takes over the echo; what came between would show twice.
+        if verb == "send" or verb == "keys" and rest not in ("03", "0a"):
+            # An editor shows its prompt before it takes over the keys; what comes between is the
+            # terminal's own, which shows text twice and keeps Ctrl-D. Only Ctrl-C and return come at any time.
             ready = time.time() + 2
             while termios.tcgetattr(terminal)[3] & termios.ICANON and time.time() < ready:
                 time.sleep(0.005)
+        if verb == "send":
             seen = len(shown)
             os.write(terminal, rest.encode() + b"\r")
         elif verb == "keys":
