@@ -25,6 +25,11 @@ from bench_support import Bench, fail, median
 EXCLUDED = "Not counted: loading, compiling, tokenizing, sampling beyond the likeliest token, HTTP; the first round."
 
 
+def prompt_ids(count, number):
+    """No two prompts begin alike: peers keep what they have computed."""
+    return [(i * 193 + 7 + number * 131) % 400 + 100 for i in range(count)]
+
+
 class Phirun:
     name = "phirun"
 
@@ -42,6 +47,7 @@ class Phirun:
 class LlamaServer:
     """Its own figures of each request, which count as many tokens as ours."""
     name = "llama.cpp"
+    round = 0
 
     def __init__(self, program, model, context):
         with socket.socket() as free:
@@ -65,7 +71,8 @@ class LlamaServer:
             return False
 
     def measure(self, prompt, new):
-        ids = [(i * 193 + 7) % 400 + 100 for i in range(prompt)]
+        self.round += 1
+        ids = prompt_ids(prompt, self.round)
         request = urllib.request.Request(
             "http://127.0.0.1:%d/completion" % self.port, headers={"Content-Type": "application/json"},
             data=json.dumps({"prompt": ids, "n_predict": new, "cache_prompt": False, "ignore_eos": True,
@@ -81,6 +88,7 @@ class LlamaServer:
 
 class OpenVino:
     name = "OpenVINO GenAI"
+    round = 0
 
     def __init__(self, model):
         import openvino
@@ -90,7 +98,8 @@ class OpenVino:
 
     def measure(self, prompt, new):
         import numpy
-        ids = numpy.array([[(i * 193 + 7) % 400 + 100 for i in range(prompt)]], dtype=numpy.int64)
+        self.round += 1
+        ids = numpy.array([prompt_ids(prompt, self.round)], dtype=numpy.int64)
         config = self.genai.GenerationConfig(max_new_tokens=new, ignore_eos=True, do_sample=False)
         metrics = self.pipeline.generate(self.genai.TokenizedInputs(
             self.tensor(ids), self.tensor(numpy.ones_like(ids))), config).perf_metrics
