@@ -1,17 +1,23 @@
 """Charts of bench.py: SVG that follows the page's or the system's choice of light and dark."""
 from html import escape
 
-STYLE = """<style>
-:root { --page: #ffffff; --ink: #1f2328; --faint: #d0d7de; --c0: #0a58a8; --c1: #b35900; --c2: #4d7a1f; --c3: #6e5494; }
-@media (prefers-color-scheme: dark) {
-:root { --page: #0d1117; --ink: #e6edf3; --faint: #3d444d; --c0: #58a6ff; --c1: #ffa657; --c2: #7ee787; --c3: #d2a8ff; } }
-text { font: 13px sans-serif; fill: var(--ink); } .title { font-size: 15px; font-weight: bold; }
-.page { fill: var(--page); } .axis { stroke: var(--faint); fill: none; }
-</style>"""
+LIGHT = {"page": "#ffffff", "ink": "#1f2328", "faint": "#d0d7de", "series": ("#0a58a8", "#b35900", "#4d7a1f", "#6e5494")}
+DARK = {"page": "#0d1117", "ink": "#e6edf3", "faint": "#3d444d", "series": ("#58a6ff", "#ffa657", "#7ee787", "#d2a8ff")}
+
+
+def rules(colours):
+    """No variables: not every viewer knows them."""
+    series = "".join(".fill%d { fill: %s; } .line%d { stroke: %s; fill: none; }\n" % (i, colour, i, colour)
+                     for i, colour in enumerate(colours["series"]))
+    return ("text { fill: %(ink)s; } .page { fill: %(page)s; } .axis { stroke: %(faint)s; fill: none; }\n" % colours) + series
+
+
+STYLE = ("<style>\ntext { font: 13px sans-serif; } .title { font-size: 15px; font-weight: bold; }\n" + rules(LIGHT) +
+         "@media (prefers-color-scheme: dark) {\n" + rules(DARK) + "}\n</style>")
 
 
 def colour(index):
-    return "var(--c%d)" % (index % 4)
+    return index % 4
 
 
 def number(value):
@@ -38,7 +44,7 @@ def bars(path, title, groups):
         most = max(value for _, value in entries) or 1
         for label, value in entries:
             parts.append('<text x="150" y="%d" text-anchor="end">%s</text>' % (y + 15, escape(label)))
-            parts.append('<rect x="160" y="%d" width="%.1f" height="18" rx="2" style="fill: %s"/>'
+            parts.append('<rect x="160" y="%d" width="%.1f" height="18" rx="2" class="fill%d"/>'
                          % (y + 1, 400 * value / most, colour(names.index(label))))
             parts.append('<text x="%.1f" y="%d">%s</text>' % (166 + 400 * value / most, y + 15, number(value)))
             y += 24
@@ -61,9 +67,9 @@ def curves(path, title, series):
         places = [(left + width * x / most_x, top + height - height * y / most_y) for x, y in points]
         if not places:
             continue
-        parts.append('<polyline style="fill: none; stroke: %s; stroke-width: 2" points="%s"/>'
+        parts.append('<polyline class="line%d" stroke-width="2" points="%s"/>'
                      % (colour(index), " ".join("%.1f,%.1f" % place for place in places)))
-        parts += ['<circle cx="%.1f" cy="%.1f" r="3" style="fill: %s"/>' % (x, y, colour(index)) for x, y in places]
-        parts.append('<text x="%.1f" y="%.1f" style="fill: %s">%s</text>'
+        parts += ['<circle cx="%.1f" cy="%.1f" r="3" class="fill%d"/>' % (x, y, colour(index)) for x, y in places]
+        parts.append('<text x="%.1f" y="%.1f" class="fill%d">%s</text>'
                      % (places[-1][0] + 8, places[-1][1] + 4, colour(index), escape(name)))
     write(path, 640, top + height + 36, title, parts)
