@@ -135,6 +135,8 @@ check:  ## install what is missing, build, run every test
 	$(Q)$(MAKE) --no-print-directory check-fast
 bench: programs demo-model $(BUILD)/tests/bench_read  ## speed against the peers installed and the read limit, with charts (BENCH=options)
 	$(Q)python3 tests/tools/bench.py $(BUILD) $(MODELS)/$(DEMO) $(BENCH)
+bench-start: programs demo-model  ## start to first token and memory against llama.cpp, and two at once
+	$(Q)python3 tests/tools/bench_start.py $(BUILD) $(MODELS)/$(DEMO)
 bench-plans: programs demo-model  ## rank the plan that phiplan chooses among measured placements
 	$(Q)python3 tests/tools/bench_plans.py $(BUILD) $(MODELS)/$(DEMO)
 bench-predictions: programs demo-model  ## compare predictions with runs, before and after a check
@@ -150,7 +152,7 @@ clean:  ## remove everything that was built
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: packages test-packages demo-model demo check bench bench-plans bench-predictions install uninstall check-fast check-kernels check-clblast check-fuzz check-mutations fuzz fuzz-programs all programs test-programs check-layers clean help
+.PHONY: packages test-packages demo-model demo check bench bench-plans bench-predictions bench-start install uninstall check-fast check-kernels check-clblast check-fuzz check-mutations fuzz fuzz-programs all programs test-programs check-layers clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)

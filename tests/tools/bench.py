@@ -186,16 +186,19 @@ def main():
     peers, absent = find_peers(options.model, options.prompt + options.new + 16)
     runners = [Phirun(bench)] + peers
     rounds = {runner.name: [] for runner in runners}
+    limit, size, rate = read_limit(bench)
     try:
         for number in range(options.pairs + 1):
             for runner in runners:
                 rates = runner.measure(options.prompt, options.new)
                 if number:
                     rounds[runner.name].append(rates)
+            print("round %d of %d: %s" % (number, options.pairs, ", ".join(
+                "%s %.1f and %.2f" % (name, *rates[-1]) for name, rates in rounds.items() if rates) or "not counted"),
+                file=sys.stderr, flush=True)
     finally:
         for runner in runners:
             runner.close()
-    limit, size, rate = read_limit(bench)
 
     ours = [median([r[i] for r in rounds["phirun"]]) for i in range(2)]
     rows = []

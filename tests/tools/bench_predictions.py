@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """How far predictions are from what is measured, after one `phiplan check`.
 
-usage: bench_predictions.py BUILD MODEL... [--runs 10] [--learn 3] [--prompt 256] [--new 64]
+usage: bench_predictions.py BUILD MODEL... [--runs 10] [--learn 10] [--prompt 256] [--new 64]
 
-For each model and each set of devices: a plan, a few runs to learn from, one check, and then the runs that
+For each model and each set of devices: a plan, as many runs to learn from, one check, and then the runs that
 count, each a process of its own. The same once more for a plan that uses both devices. An error is
 measured / predicted - 1; of the runs' absolute errors the median counts. Exit 1: one is above 15 %."""
 import argparse
@@ -40,7 +40,7 @@ def main():
     parser.add_argument("build")
     parser.add_argument("model", nargs="+")
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--learn", type=int, default=3)
+    parser.add_argument("--learn", type=int, default=10)
     parser.add_argument("--prompt", type=int, default=256)
     parser.add_argument("--new", type=int, default=64)
     given = parser.parse_args()
