@@ -1,6 +1,7 @@
 #include "planner/probe_measure.h"
 
 #include "kernels/ops.h"
+#include "planner/robust_fit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 #include <time.h>
 
 static const double batch_seconds = 0.04;   /* long enough for the clock and the threads */
-enum { BATCHES = 3, MOST_REPEATS = 1 << 16 };
+enum { BATCHES = 5, MOST_REPEATS = 1 << 16 };
 
 static double now(void) {
     struct timespec time;
@@ -28,26 +29,25 @@ static bool batch(const struct probe_bench *bench, probe_work *work, void *conte
 
 bool probe_time(const struct probe_bench *bench, probe_work *work, void *context, double *seconds,
                 struct error *err) {
-    double elapsed, best;
-    uint32_t count = 1;
+    double elapsed, each[BATCHES];
+    uint32_t count = 1, batches = 0;
     /* The first run may compile and touch memory; the second says how long a batch is. */
     if (!batch(bench, work, context, 1, &elapsed, err) || !batch(bench, work, context, 1, &elapsed, err))
         return false;
-    best = elapsed;
     while (elapsed < batch_seconds && count < MOST_REPEATS) {
         count *= elapsed < batch_seconds / 8 ? 8 : 2;
         if (!batch(bench, work, context, count, &elapsed, err))
             return false;
-        if (elapsed / count < best || elapsed >= batch_seconds)
-            best = elapsed / count;
     }
-    for (int i = 1; i < BATCHES && elapsed < 10 * batch_seconds; i++) {
+    /* Their median: runs will meet the machine as it usually is, not at its best moment. */
+    each[batches++] = elapsed / count;
+    while (batches < BATCHES && elapsed < 10 * batch_seconds) {
         if (!batch(bench, work, context, count, &elapsed, err))
             return false;
-        if (elapsed / count < best)
-            best = elapsed / count;
+        each[batches++] = elapsed / count;
     }
-    *seconds = best > 1e-9 ? best : 1e-9;
+    *seconds = median_of(each, batches);
+    *seconds = *seconds > 1e-9 ? *seconds : 1e-9;
     return true;
 }
 
