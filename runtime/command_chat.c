@@ -4,6 +4,7 @@
 #include "runtime/commands.h"
 #include "runtime/line_input.h"
 #include "runtime/prompt_cache.h"
+#include "runtime/typed_options.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -122,8 +123,10 @@ static bool set_option(struct chat_command *command, char *argument, struct erro
     char text[512];
     if (value)
         value += strspn(value, " \t");
-    json_t *before = json_deep_copy(command->options.typed);
-    bool ok = (!name || run_options_set(&command->options, name, value && *value ? value : NULL, err))
+    json_t *before = command->options.typed;
+    command->options.typed = json_deep_copy(before);
+    bool ok = (command->options.typed || error_set(err, ERROR_FAILED, "cannot keep the options: out of memory"))
+              && (!name || typed_options_set(command->options.typed, name, value && *value ? value : NULL, err))
               && settings_of(command, &settings, err);
     if (ok) {
         generation_settings_release(&command->settings);

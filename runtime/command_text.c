@@ -2,6 +2,7 @@
 #include "common/json.h"
 #include "runtime/chat_template.h"
 #include "runtime/commands.h"
+#include "runtime/option_values.h"
 #include "runtime/prompt.h"
 
 #include "common/file_map.h"

@@ -3,6 +3,7 @@
 #include "common/json.h"
 #include "runtime/grammar.h"
 #include "runtime/json_schema.h"
+#include "runtime/option_values.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -342,11 +343,9 @@ static bool check_together(const struct generation_settings *settings, struct er
 
 bool generation_settings_read(struct generation_settings *settings, const json_t *object,
                               const struct tokenizer *tokenizer, const char *what, struct error *err) {
-    static const char *const samples[] = { "temperature", "top_k", "top_p", "min_p", "typical_p",
-                                           "epsilon_cutoff", "eta_cutoff" };
     bool do_sample = !settings->sampling.greedy, greedy = false;
-    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
-        do_sample |= json_is_number(json_object_get(object, samples[i]));
+    for (size_t i = 0; i < SAMPLING_KEYS; i++)
+        do_sample |= json_is_number(json_object_get(object, sampling_keys[i]));
     if (!read_eos(settings, object, what, err) || !read_any(settings, object, tokenizer, what, err)
         || !json_get_bool(object, "do_sample", what, &do_sample, err)
         || !json_get_bool(object, "greedy", what, &greedy, err))

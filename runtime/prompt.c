@@ -2,6 +2,7 @@
 
 #include "common/file_map.h"
 #include "runtime/chat_template.h"
+#include "runtime/option_values.h"
 
 #include <errno.h>
 #include <stdio.h>

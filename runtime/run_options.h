@@ -53,15 +53,6 @@ struct run_options {
 /* False with ERROR_USAGE; release after a failure, too. --help and --version anywhere win over mistakes. */
 bool run_options_parse(struct run_options *options, int argc, char **argv, struct error *err);
 void run_options_release(struct run_options *options);
-/* One of generate()'s options by its long name (dashes or underscores), for /set of chat:
- * `value` NULL where it takes none; "default": as if it had not been typed. Greedy and sampling
- * options replace each other. A failure (ERROR_USAGE) leaves the options as they were. */
-bool run_options_set(struct run_options *options, const char *name, const char *value, struct error *err);
 void run_options_help(enum run_command command, bool all);   /* to stdout */
-
-/* "1,2,3" (white space allowed) as ids; the caller frees *ids. `what` names the
- * option in the sentence. */
-bool parse_ids(const char *what, const char *text, int32_t **ids, uint32_t *count,
-               struct error *err);
 
 #endif

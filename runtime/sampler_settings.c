@@ -2,6 +2,9 @@
 
 #include <math.h>
 
+const char *const sampling_keys[SAMPLING_KEYS] = { "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p",
+                                                   "epsilon_cutoff", "eta_cutoff" };
+
 struct sampler_settings sampler_defaults(void) {
     return (struct sampler_settings){ .greedy = true, .temperature = 1, .top_p = 1, .typical_p = 1,
                                       .repetition_penalty = 1 };

@@ -42,6 +42,10 @@ struct sampler_settings {
     uint64_t seed;
 };
 
+/* The keys that ask for sampling. */
+enum { SAMPLING_KEYS = 8 };
+extern const char *const sampling_keys[SAMPLING_KEYS];
+
 struct sampler_settings sampler_defaults(void);   /* greedy, everything neutral, seed 0 */
 bool sampler_check(const struct sampler_settings *settings, struct error *err);
 

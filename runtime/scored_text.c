@@ -1,5 +1,7 @@
 #include "runtime/scored_text.h"
 
+#include "runtime/option_values.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 #include "tests/support.h"
 
+#include "runtime/option_values.h"
 #include "runtime/run_options.h"
 
 #include <stdio.h>

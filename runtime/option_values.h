@@ -1,0 +1,16 @@
+/* option_values: values as they are typed. A sentence names the option that has them, and is
+ * ERROR_USAGE. */
+#ifndef RUNTIME_OPTION_VALUES_H
+#define RUNTIME_OPTION_VALUES_H
+
+#include "common/error.h"
+
+#include <stdint.h>
+
+/* "1,2,3" (white space allowed) as ids; the caller frees *ids. */
+bool parse_ids(const char *what, const char *text, int32_t **ids, uint32_t *count, struct error *err);
+
+bool option_count(const char *option, const char *text, uint32_t *value, struct error *err);   /* a whole number */
+bool option_number(const char *option, const char *text, float *value, struct error *err);     /* finite */
+
+#endif
