@@ -7,9 +7,9 @@
 /* Decode one id into `out`; padding rows of the vocabulary are nothing. */
 static bool feed(const struct tokenizer *tokenizer, struct decode_state *state, int32_t id, bool skip_special,
                  struct text *out, struct error *err) {
-    if (id < 0 || (uint32_t)id >= tokenizer->id_end)
+    if (id < 0 || (uint32_t)id >= tokenizer->ids.end)
         return error_set(err, ERROR_USAGE, "token id %d is out of range; the vocabulary has %u", id,
-                         tokenizer->id_end);
+                         tokenizer->ids.end);
     size_t length;
     const char *piece = tokenizer_spelling(tokenizer, id, &length);
     if (piece && !(skip_special && tokenizer_is_special(tokenizer, id)))

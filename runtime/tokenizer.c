@@ -53,7 +53,7 @@ static bool open_directory(struct tokenizer *tokenizer, const struct model_sourc
 struct tokenizer *tokenizer_new(struct error *err) {
     struct tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
     if (tokenizer) {
-        tokenizer->bos_id = -1;
+        tokenizer->ids.bos = -1;
         if (bpe_init(&tokenizer->bpe) && piece_table_init(&tokenizer->added_pieces)
             && piece_table_init(&tokenizer->normal_pieces))
             return tokenizer;
@@ -130,11 +130,11 @@ bool tokenizer_add_token(struct tokenizer *tokenizer, const char *content, size_
 }
 
 void tokenizer_add_eos(struct tokenizer *tokenizer, int32_t id) {
-    for (unsigned i = 0; i < tokenizer->eos_count; i++)
-        if (tokenizer->eos_ids[i] == id)
+    for (unsigned i = 0; i < tokenizer->ids.eos_count; i++)
+        if (tokenizer->ids.eos[i] == id)
             return;
-    if (id >= 0 && tokenizer->eos_count < EOS_LIMIT)
-        tokenizer->eos_ids[tokenizer->eos_count++] = id;
+    if (id >= 0 && tokenizer->ids.eos_count < EOS_LIMIT)
+        tokenizer->ids.eos[tokenizer->ids.eos_count++] = id;
 }
 
 /* Tokens that are looked for in the normalized text have to be normalized too. */
@@ -183,16 +183,16 @@ bool tokenizer_finish(struct tokenizer *tokenizer, struct error *err) {
     added_tokens_finish(&tokenizer->normalized);
     uint32_t size = tokenizer->bpe.vocabulary.id_end, added = tokenizer->added_pieces.id_end;
     size = size > added ? size : added;
-    tokenizer->size = size > tokenizer->size ? size : tokenizer->size;
-    if (tokenizer->id_end < tokenizer->size)
-        tokenizer->id_end = tokenizer->size;
-    tokenizer->is_special = calloc(tokenizer->size + 1, 1);
+    tokenizer->ids.size = size > tokenizer->ids.size ? size : tokenizer->ids.size;
+    if (tokenizer->ids.end < tokenizer->ids.size)
+        tokenizer->ids.end = tokenizer->ids.size;
+    tokenizer->is_special = calloc(tokenizer->ids.size + 1, 1);
     if (!tokenizer->is_special)
         return error_set(err, ERROR_FAILED, "cannot open a tokenizer: out of memory");
     mark_special(tokenizer, &tokenizer->raw);
     mark_special(tokenizer, &tokenizer->normalized);
-    if (tokenizer->bos_text && tokenizer->bos_id < 0)
-        tokenizer->bos_id = tokenizer_id(tokenizer, tokenizer->bos_text);
+    if (tokenizer->bos_text && tokenizer->ids.bos < 0)
+        tokenizer->ids.bos = tokenizer_id(tokenizer, tokenizer->bos_text);
     if (tokenizer->eos_text)
         tokenizer_add_eos(tokenizer, tokenizer_id(tokenizer, tokenizer->eos_text));
     for (size_t i = 0; i < sizeof turn_ends / sizeof *turn_ends; i++)
@@ -277,11 +277,11 @@ bool tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_
     if (encoder.patterns)
         encoder.pretokenizer = pretokenizer_scratch_new(encoder.patterns, err);
     bool ok = encoder.pretokenizer != NULL, add_special = flags & TOKENIZE_ADD_SPECIAL;
-    for (unsigned i = 0; ok && add_special && i < tokenizer->prefix_count; i++)
-        ok = add_id(&encoder, tokenizer->prefix[i], err);
+    for (unsigned i = 0; ok && add_special && i < tokenizer->ids.prefix_count; i++)
+        ok = add_id(&encoder, tokenizer->ids.prefix[i], err);
     ok = ok && encode_text(&encoder, text, size, err);
-    for (unsigned i = 0; ok && add_special && i < tokenizer->suffix_count; i++)
-        ok = add_id(&encoder, tokenizer->suffix[i], err);
+    for (unsigned i = 0; ok && add_special && i < tokenizer->ids.suffix_count; i++)
+        ok = add_id(&encoder, tokenizer->ids.suffix[i], err);
     pretokenizer_scratch_free(encoder.pretokenizer);
     pattern_scratch_free(encoder.patterns);
     bpe_scratch_release(&encoder.bpe);
@@ -303,7 +303,7 @@ const char *tokenizer_spelling(const struct tokenizer *tokenizer, int32_t id, si
 }
 
 uint32_t tokenizer_size(const struct tokenizer *tokenizer) {
-    return tokenizer->size;
+    return tokenizer->ids.size;
 }
 
 int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *piece) {
@@ -316,18 +316,18 @@ const char *tokenizer_piece(const struct tokenizer *tokenizer, int32_t id) {
 }
 
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id) {
-    return id >= 0 && (uint32_t)id < tokenizer->size && tokenizer->is_special[id];
+    return id >= 0 && (uint32_t)id < tokenizer->ids.size && tokenizer->is_special[id];
 }
 
 uint32_t tokenizer_eos_ids(const struct tokenizer *tokenizer, int32_t *ids, uint32_t capacity) {
-    uint32_t count = tokenizer->eos_count < capacity ? tokenizer->eos_count : capacity;
+    uint32_t count = tokenizer->ids.eos_count < capacity ? tokenizer->ids.eos_count : capacity;
     for (uint32_t i = 0; i < count; i++)
-        ids[i] = tokenizer->eos_ids[i];
+        ids[i] = tokenizer->ids.eos[i];
     return count;
 }
 
 int32_t tokenizer_bos_id(const struct tokenizer *tokenizer) {
-    return tokenizer->bos_id;
+    return tokenizer->ids.bos;
 }
 
 const char *tokenizer_bos_text(const struct tokenizer *tokenizer) {

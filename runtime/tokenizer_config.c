@@ -96,7 +96,7 @@ bool tokenizer_read_config(struct tokenizer *tokenizer, const struct model_sourc
     json_t *config = tokenizer_read_beside(source, "config.json", &ok, err);
     uint32_t rows = 0;
     ok = ok && json_get_u32(config, "vocab_size", "config.json", &rows, err);
-    tokenizer->id_end = rows < PIECE_ID_LIMIT ? rows : PIECE_ID_LIMIT;
+    tokenizer->ids.end = rows < PIECE_ID_LIMIT ? rows : PIECE_ID_LIMIT;
     json_decref(config);
     return ok;
 }

@@ -129,7 +129,7 @@ static bool read_tokens(struct reader *reader) {
     for (uint64_t id = 0; id < reader->count; id++)
         if (!add_token(reader, id))
             return false;
-    reader->tokenizer->size = (uint32_t)reader->count;
+    reader->tokenizer->ids.size = (uint32_t)reader->count;
     return true;
 }
 
@@ -257,15 +257,15 @@ static bool read_special(struct reader *reader, bool adds_bos) {
     gguf_bool(reader->gguf, "tokenizer.ggml.add_eos_token", &adds_eos);
     gguf_str(reader->gguf, "tokenizer.chat_template", &template);
     int32_t eos = special_id(reader, "tokenizer.ggml.eos_token_id");
-    tokenizer->bos_id = special_id(reader, "tokenizer.ggml.bos_token_id");
+    tokenizer->ids.bos = special_id(reader, "tokenizer.ggml.bos_token_id");
     /* Phi-3's tokenizer adds no BOS, whatever older conversions say. */
-    if (adds_bos && !reader->is_phi3 && tokenizer->bos_id >= 0)
-        tokenizer->prefix[tokenizer->prefix_count++] = tokenizer->bos_id;
+    if (adds_bos && !reader->is_phi3 && tokenizer->ids.bos >= 0)
+        tokenizer->ids.prefix[tokenizer->ids.prefix_count++] = tokenizer->ids.bos;
     if (adds_eos && eos >= 0)
-        tokenizer->suffix[tokenizer->suffix_count++] = eos;
+        tokenizer->ids.suffix[tokenizer->ids.suffix_count++] = eos;
     tokenizer_add_eos(tokenizer, eos);
     tokenizer_add_eos(tokenizer, special_id(reader, "tokenizer.ggml.eot_token_id"));
-    return keep_piece(reader, &tokenizer->bos_text, tokenizer->bos_id)
+    return keep_piece(reader, &tokenizer->bos_text, tokenizer->ids.bos)
         && keep_piece(reader, &tokenizer->eos_text, eos) && keep_named(reader)
         && keep_text(reader, &tokenizer->chat_template, template.bytes, template.length);
 }

@@ -32,9 +32,8 @@ struct image_header {
     uint32_t slot_masks[TABLE_COUNT], merge_mask;
     uint32_t byte_fallback, fuse_unknown, ignore_merges;
     int32_t direct[BPE_DIRECT_END], byte_ids[256];
-    int32_t unknown_id, bos_id;
-    uint32_t size, id_end, prefix_count, suffix_count, eos_count;
-    int32_t prefix[SPECIAL_IDS_LIMIT], suffix[SPECIAL_IDS_LIMIT], eos_ids[EOS_LIMIT];
+    int32_t unknown_id;
+    struct tokenizer_ids ids;
     struct { uint64_t offset, bytes; } sections[SECTION_COUNT];   /* 0 bytes: none */
 };
 #define CHECKED_FROM (offsetof(struct image_header, checksum) + 64)
@@ -105,15 +104,7 @@ static void fill_header(struct image_header *header, const struct tokenizer *tok
     memcpy(header->direct, bpe->direct, sizeof header->direct);
     memcpy(header->byte_ids, bpe->byte_ids, sizeof header->byte_ids);
     header->unknown_id = bpe->unknown_id;
-    header->bos_id = tokenizer->bos_id;
-    header->size = tokenizer->size;
-    header->id_end = tokenizer->id_end;
-    header->prefix_count = tokenizer->prefix_count;
-    header->suffix_count = tokenizer->suffix_count;
-    header->eos_count = tokenizer->eos_count;
-    memcpy(header->prefix, tokenizer->prefix, sizeof header->prefix);
-    memcpy(header->suffix, tokenizer->suffix, sizeof header->suffix);
-    memcpy(header->eos_ids, tokenizer->eos_ids, sizeof header->eos_ids);
+    header->ids = tokenizer->ids;
 }
 
 static void fill_image(struct text *image, const struct tokenizer *tokenizer, const struct model_hashes *hashes) {
@@ -141,7 +132,7 @@ static void fill_image(struct text *image, const struct tokenizer *tokenizer, co
     add_section(image, MERGES, bpe->merges, ((size_t)bpe->merge_mask + 1) * sizeof *bpe->merges);
     if (bpe->joins)
         add_section(image, JOINS, bpe->joins, BPE_JOIN_BYTES);
-    add_section(image, SPECIAL, tokenizer->is_special, (size_t)tokenizer->size + 1);
+    add_section(image, SPECIAL, tokenizer->is_special, (size_t)tokenizer->ids.size + 1);
     add_tokens(image, RAW_TOKENS, &tokenizer->raw);
     add_tokens(image, NORMALIZED_TOKENS, &tokenizer->normalized);
     add_text(image, STAGES, tokenizer->stages);
@@ -278,7 +269,7 @@ static bool read_bpe(const struct reader *reader) {
     bool has_empty = false;
     if (!merges || !is_mask(header->merge_mask) || merge_bytes != slots * sizeof *merges ||
         (joins && join_bytes != BPE_JOIN_BYTES) || !are_ids(header->direct, BPE_DIRECT_END, -1, end) ||
-        !are_ids(header->byte_ids, 256, -1, end) || !are_ids(&header->unknown_id, 1, -1, header->size))
+        !are_ids(header->byte_ids, 256, -1, end) || !are_ids(&header->unknown_id, 1, -1, header->ids.size))
         return false;
     for (uint64_t i = 0; i < slots; i++) {
         has_empty = has_empty || merges[i].pair == UINT64_MAX;
@@ -302,31 +293,23 @@ static bool read_bpe(const struct reader *reader) {
 }
 
 static bool read_ids(const struct reader *reader) {
-    const struct image_header *header = reader->header;
+    const struct tokenizer_ids *ids = &reader->header->ids;
     struct tokenizer *tokenizer = reader->tokenizer;
     uint64_t bytes;
     const uint8_t *special = section(reader, SPECIAL, &bytes);
-    if (header->size > PIECE_ID_LIMIT || header->id_end > PIECE_ID_LIMIT || header->id_end < header->size ||
-        header->size < tokenizer->bpe.vocabulary.id_end || header->size < tokenizer->added_pieces.id_end ||
-        header->size < tokenizer->normal_pieces.id_end || !special || bytes != (uint64_t)header->size + 1 ||
-        header->prefix_count > SPECIAL_IDS_LIMIT || header->suffix_count > SPECIAL_IDS_LIMIT ||
-        header->eos_count > EOS_LIMIT || !are_ids(header->prefix, header->prefix_count, 0, header->id_end) ||
-        !are_ids(header->suffix, header->suffix_count, 0, header->id_end) ||
-        !are_ids(header->eos_ids, header->eos_count, 0, INT32_MAX) || !are_ids(&header->bos_id, 1, -1, INT32_MAX))
+    if (ids->size > PIECE_ID_LIMIT || ids->end > PIECE_ID_LIMIT || ids->end < ids->size ||
+        ids->size < tokenizer->bpe.vocabulary.id_end || ids->size < tokenizer->added_pieces.id_end ||
+        ids->size < tokenizer->normal_pieces.id_end || !special || bytes != (uint64_t)ids->size + 1 ||
+        ids->prefix_count > SPECIAL_IDS_LIMIT || ids->suffix_count > SPECIAL_IDS_LIMIT ||
+        ids->eos_count > EOS_LIMIT || !are_ids(ids->prefix, ids->prefix_count, 0, ids->end) ||
+        !are_ids(ids->suffix, ids->suffix_count, 0, ids->end) ||
+        !are_ids(ids->eos, ids->eos_count, 0, INT32_MAX) || !are_ids(&ids->bos, 1, -1, INT32_MAX))
         return false;
     tokenizer->is_special = malloc(bytes);
     if (!tokenizer->is_special)
         return false;
     memcpy(tokenizer->is_special, special, bytes);
-    tokenizer->size = header->size;
-    tokenizer->id_end = header->id_end;
-    tokenizer->bos_id = header->bos_id;
-    tokenizer->prefix_count = header->prefix_count;
-    tokenizer->suffix_count = header->suffix_count;
-    tokenizer->eos_count = header->eos_count;
-    memcpy(tokenizer->prefix, header->prefix, sizeof tokenizer->prefix);
-    memcpy(tokenizer->suffix, header->suffix, sizeof tokenizer->suffix);
-    memcpy(tokenizer->eos_ids, header->eos_ids, sizeof tokenizer->eos_ids);
+    tokenizer->ids = *ids;
     return true;
 }
 
@@ -339,7 +322,7 @@ static bool read_tokens(const struct reader *reader, enum section which, struct 
             return false;
         memcpy(&stored, tokens + at, sizeof stored);
         at += sizeof stored;
-        if (stored.length > bytes - at || !are_ids(&stored.id, 1, 0, reader->header->size) ||
+        if (stored.length > bytes - at || !are_ids(&stored.id, 1, 0, reader->header->ids.size) ||
             !added_tokens_add(set, (const char *)tokens + at, stored.length, stored.id, stored.flags, NULL))
             return false;
         at += stored.length;

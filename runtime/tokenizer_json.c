@@ -201,15 +201,15 @@ static bool read_template(const struct reader *reader, const json_t *json, struc
 /* Processors work from the inside to the outside. */
 static bool add_frame(const struct reader *reader, const struct frame *frame) {
     struct tokenizer *tokenizer = reader->tokenizer;
-    if (tokenizer->prefix_count + frame->before_count > SPECIAL_IDS_LIMIT
-        || tokenizer->suffix_count + frame->after_count > SPECIAL_IDS_LIMIT)
+    if (tokenizer->ids.prefix_count + frame->before_count > SPECIAL_IDS_LIMIT
+        || tokenizer->ids.suffix_count + frame->after_count > SPECIAL_IDS_LIMIT)
         return fail(reader, "too many special tokens in the post-processor");
-    memmove(tokenizer->prefix + frame->before_count, tokenizer->prefix,
-            tokenizer->prefix_count * sizeof *tokenizer->prefix);
-    memcpy(tokenizer->prefix, frame->before, frame->before_count * sizeof *frame->before);
-    memcpy(tokenizer->suffix + tokenizer->suffix_count, frame->after, frame->after_count * sizeof *frame->after);
-    tokenizer->prefix_count += frame->before_count;
-    tokenizer->suffix_count += frame->after_count;
+    memmove(tokenizer->ids.prefix + frame->before_count, tokenizer->ids.prefix,
+            tokenizer->ids.prefix_count * sizeof *tokenizer->ids.prefix);
+    memcpy(tokenizer->ids.prefix, frame->before, frame->before_count * sizeof *frame->before);
+    memcpy(tokenizer->ids.suffix + tokenizer->ids.suffix_count, frame->after, frame->after_count * sizeof *frame->after);
+    tokenizer->ids.prefix_count += frame->before_count;
+    tokenizer->ids.suffix_count += frame->after_count;
     return true;
 }
 

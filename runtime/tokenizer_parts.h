@@ -20,6 +20,17 @@ enum { EOS_LIMIT = 16, SPECIAL_IDS_LIMIT = 64 };
 /* A text of this size needs about 3 GB while it is encoded as one piece. */
 #define TOKENIZE_LIMIT ((size_t)64 << 20)
 
+/* What the model's files say of ids. Part of tokenizer images as it is: no pointers. */
+struct tokenizer_ids {
+    int32_t bos;                         /* -1: none */
+    uint32_t size;                       /* largest id + 1 */
+    uint32_t end;                        /* ids from `size` up to here decode to nothing: the padding
+                                            rows of the model's vocabulary */
+    uint32_t prefix_count, suffix_count, eos_count;
+    int32_t prefix[SPECIAL_IDS_LIMIT], suffix[SPECIAL_IDS_LIMIT];
+    int32_t eos[EOS_LIMIT];
+};
+
 /* Whatever is read from the model's files is kept by tokenizer_image.c, too. */
 struct tokenizer {
     struct bpe bpe;
@@ -27,18 +38,11 @@ struct tokenizer {
     struct piece_table normal_pieces;    /* contents that normalizing changed: these ids decode to
                                             them and are never skipped (as in the reference) */
     struct added_tokens raw, normalized; /* looked for before and after normalizing */
-    uint8_t *is_special;                 /* [size] */
-    uint32_t size;                       /* largest id + 1 */
-    uint32_t id_end;                     /* ids from `size` up to here decode to nothing: the padding
-                                            rows of the model's vocabulary */
+    uint8_t *is_special;                 /* [ids.size] */
+    struct tokenizer_ids ids;
     struct normalizer *normalizer;
     struct pretokenizer *pretokenizer;
     struct token_decoder *decoder;
-    int32_t prefix[SPECIAL_IDS_LIMIT], suffix[SPECIAL_IDS_LIMIT];
-    unsigned prefix_count, suffix_count;
-    int32_t bos_id;
-    int32_t eos_ids[EOS_LIMIT];
-    unsigned eos_count;
     char *bos_text, *eos_text, *chat_template;   /* owned; NULL: none */
     json_t *named_texts;                 /* owned; of other special tokens, by name: "pad_token"; NULL: none */
     char *stages;                        /* owned: the JSON that the stages were read from; NULL: none kept */

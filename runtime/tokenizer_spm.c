@@ -98,9 +98,9 @@ static bool frame_text(const struct reader *reader, const json_t *config) {
     int32_t bos = adds_bos && tokenizer->bos_text ? tokenizer_id(tokenizer, tokenizer->bos_text) : -1;
     int32_t eos = adds_eos && tokenizer->eos_text ? tokenizer_id(tokenizer, tokenizer->eos_text) : -1;
     if (bos >= 0)
-        tokenizer->prefix[tokenizer->prefix_count++] = bos;
+        tokenizer->ids.prefix[tokenizer->ids.prefix_count++] = bos;
     if (eos >= 0)
-        tokenizer->suffix[tokenizer->suffix_count++] = eos;
+        tokenizer->ids.suffix[tokenizer->ids.suffix_count++] = eos;
     return true;
 }
 
@@ -138,8 +138,8 @@ bool tokenizer_read_spm(struct tokenizer *tokenizer, const void *bytes, size_t s
         ok = add_piece(&reader, (int32_t)id);
     if (ok && piece_table_piece(&bpe->vocabulary, (int32_t)model.unknown_id, NULL))
         bpe->unknown_id = (int32_t)model.unknown_id;
-    if (tokenizer->size < model.count)
-        tokenizer->size = model.count;
+    if (tokenizer->ids.size < model.count)
+        tokenizer->ids.size = model.count;
     ok = ok && spm_make_merges(bpe, score_of, &model, file, err) && read_stages(&reader, config)
         && frame_text(&reader, config);
     sentencepiece_release(&model);
