@@ -388,10 +388,6 @@ uint32_t chat_session_message_count(const struct chat_session *chat) {
     return chat->count;
 }
 
-const struct chat_message *chat_session_messages(const struct chat_session *chat) {
-    return chat->messages;
-}
-
 uint32_t chat_session_tokens(const struct chat_session *chat) {
     uint32_t count;
     session_tokens(chat->session, &count);

@@ -57,7 +57,6 @@ bool chat_session_save(const struct chat_session *chat, const char *path, struct
 bool chat_session_load(struct chat_session *chat, const char *path, struct error *err);
 
 uint32_t chat_session_message_count(const struct chat_session *chat);
-const struct chat_message *chat_session_messages(const struct chat_session *chat);   /* borrowed */
 uint32_t chat_session_tokens(const struct chat_session *chat);   /* in the KV cache */
 struct session *chat_session_timeline(struct chat_session *chat);   /* borrowed: for --prompt-cache */
 

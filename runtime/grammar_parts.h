@@ -50,7 +50,6 @@ struct grammar_source {
 
 bool grammar_read(struct grammar_source *source, const char *text, size_t size, struct error *err);
 void grammar_source_release(struct grammar_source *source);
-uint32_t grammar_add_expression(struct grammar_source *source, struct expression expression);
 uint32_t grammar_add_rule(struct grammar_source *source, const char *name, size_t length, uint32_t line);
 
 /* Sort, join, and with `negate` turn round a list of ranges in place; the result lies in *out

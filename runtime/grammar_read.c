@@ -36,7 +36,7 @@ bool grammar_grow(void **array, uint32_t *capacity, uint32_t count, size_t size,
     return true;
 }
 
-uint32_t grammar_add_expression(struct grammar_source *source, struct expression expression) {
+static uint32_t add_expression(struct grammar_source *source, struct expression expression) {
     if (!grammar_grow((void **)&source->expressions, &source->expression_capacity, source->expression_count,
                       sizeof *source->expressions, &source->failed))
         return 0;
@@ -204,7 +204,7 @@ static bool add_literal(struct reader *reader, uint32_t *expression) {
     }
     reader->at++;
     literal.count = source->byte_count - literal.first;
-    *expression = grammar_add_expression(source, literal);
+    *expression = add_expression(source, literal);
     return true;
 }
 
@@ -226,7 +226,7 @@ static bool keep_class(struct reader *reader, const struct code_range *ranges, u
     class.count = source->range_count - class.first;
     if (!class.count && !source->failed)
         return refuse(reader, "a class of characters has none");
-    *expression = grammar_add_expression(source, class);
+    *expression = add_expression(source, class);
     return true;
 }
 
@@ -321,7 +321,7 @@ static bool add_repeat(struct reader *reader, uint32_t *expression) {
     repeat.depth = source->expressions[*expression].depth + 1;
     if (repeat.depth > 4 * MOST_DEPTH)
         return refuse(reader, "repetitions are nested too deeply");
-    *expression = grammar_add_expression(source, repeat);
+    *expression = add_expression(source, repeat);
     return true;
 }
 
@@ -343,8 +343,7 @@ static bool read_element(struct reader *reader, bool is_nested, uint32_t *expres
     } else if (is_name_char(c) && (is_nested || !is_head(reader))) {
         size_t length = name_length(reader);
         uint32_t rule = find_rule(reader, length);
-        *expression = grammar_add_expression(reader->source, (struct expression){ .kind = EXPRESSION_RULE,
-                                                                                  .first = rule });
+        *expression = add_expression(reader->source, (struct expression){ .kind = EXPRESSION_RULE, .first = rule });
         reader->at += length;
         ok = true;
     } else if (c == '<' || c == '!') {
@@ -382,7 +381,7 @@ static uint32_t collect(struct reader *reader, enum expression_kind kind, uint32
         if (source->expressions[child].depth >= list.depth)
             list.depth = source->expressions[child].depth + 1;
     }
-    return grammar_add_expression(source, list);
+    return add_expression(source, list);
 }
 
 static bool push(struct reader *reader, uint32_t expression) {

@@ -8,6 +8,7 @@
 
 static bool parse_unary(struct jinja_parser *parser, bool with_filters, struct jinja_node **node);
 static bool parse_primary(struct jinja_parser *parser, struct jinja_node **node);
+static bool parse_postfix(struct jinja_parser *parser, struct jinja_node **node);
 
 static struct jinja_node *wrap(struct jinja_parser *parser, enum jinja_node_kind kind, struct jinja_node *first) {
     struct jinja_node *node = jinja_node_new(parser, kind);
@@ -320,7 +321,7 @@ static bool parse_unary(struct jinja_parser *parser, bool with_filters, struct j
             return false;
         (*node)->operation = sign;
     }
-    if (!jinja_parse_postfix(parser, node))
+    if (!parse_postfix(parser, node))
         return false;
     return !with_filters || jinja_parse_filters(parser, node);
 }
@@ -415,7 +416,7 @@ static bool parse_brackets(struct jinja_parser *parser, struct jinja_node **node
     return jinja_advance(parser);
 }
 
-bool jinja_parse_postfix(struct jinja_parser *parser, struct jinja_node **node) {
+static bool parse_postfix(struct jinja_parser *parser, struct jinja_node **node) {
     for (;;) {
         bool good;
         if (jinja_at_operator(parser, '.'))
@@ -473,7 +474,7 @@ static bool parse_test(struct jinja_parser *parser, struct jinja_node **node) {
             return false;
     } else if (begins_operand(parser)) {
         if (!(test->list = wrap(parser, JINJA_ARGUMENT, NULL)) || !parse_primary(parser, &test->list->first)
-            || !jinja_parse_postfix(parser, &test->list->first))
+            || !parse_postfix(parser, &test->list->first))
             return false;
     }
     return !negated || (*node = wrap(parser, JINJA_NOT, *node));

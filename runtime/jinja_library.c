@@ -5,32 +5,28 @@
 
 #include <string.h>
 
-const struct jinja_builtin *jinja_find_builtin(const struct jinja_builtin *table, struct jinja_string name) {
+static const struct jinja_builtin *find_builtin(const struct jinja_builtin *table, struct jinja_string name) {
     for (; table->name; table++)
         if (jinja_string_is(name, table->name))
             return table;
     return NULL;
 }
 
-const struct jinja_builtin *jinja_find_function(struct jinja_string name) {
-    return jinja_find_builtin(jinja_functions, name);
-}
-
 const struct jinja_builtin *jinja_find_filter(struct jinja_string name) {
-    const struct jinja_builtin *found = jinja_find_builtin(jinja_text_filters, name);
-    return found ? found : jinja_find_builtin(jinja_sequence_filters, name);
+    const struct jinja_builtin *found = find_builtin(jinja_text_filters, name);
+    return found ? found : find_builtin(jinja_sequence_filters, name);
 }
 
 const struct jinja_builtin *jinja_find_test(struct jinja_string name) {
-    return jinja_find_builtin(jinja_tests, name);
+    return find_builtin(jinja_tests, name);
 }
 
 const struct jinja_builtin *jinja_find_method(enum jinja_kind kind, struct jinja_string name) {
     switch (kind) {
-    case JINJA_STRING: return jinja_find_builtin(jinja_string_methods, name);
-    case JINJA_DICT: return jinja_find_builtin(jinja_dict_methods, name);
-    case JINJA_LIST: case JINJA_TUPLE: return jinja_find_builtin(jinja_list_methods, name);
-    case JINJA_LOOP: return jinja_find_builtin(jinja_loop_methods, name);
+    case JINJA_STRING: return find_builtin(jinja_string_methods, name);
+    case JINJA_DICT: return find_builtin(jinja_dict_methods, name);
+    case JINJA_LIST: case JINJA_TUPLE: return find_builtin(jinja_list_methods, name);
+    case JINJA_LOOP: return find_builtin(jinja_loop_methods, name);
     default: return NULL;
     }
 }

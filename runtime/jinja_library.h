@@ -29,8 +29,6 @@ struct jinja_builtin {
 };
 
 /* NULL where there is none. Tables end with an entry without a name. */
-const struct jinja_builtin *jinja_find_builtin(const struct jinja_builtin *table, struct jinja_string name);
-const struct jinja_builtin *jinja_find_function(struct jinja_string name);
 const struct jinja_builtin *jinja_find_filter(struct jinja_string name);
 const struct jinja_builtin *jinja_find_test(struct jinja_string name);
 const struct jinja_builtin *jinja_find_method(enum jinja_kind kind, struct jinja_string name);

@@ -130,7 +130,6 @@ bool jinja_parse_tuple(struct jinja_parser *parser, bool with_conditions, struct
 bool jinja_parse_target(struct jinja_parser *parser, bool with_attributes, struct jinja_node **node);
 /* "| a | b(c)" around `node`. */
 bool jinja_parse_filters(struct jinja_parser *parser, struct jinja_node **node);
-bool jinja_parse_postfix(struct jinja_parser *parser, struct jinja_node **node);
 
 /* Variables: those of a scope hide those of its parents. */
 struct jinja_scope {

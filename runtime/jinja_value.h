@@ -89,7 +89,6 @@ struct jinja {
     unsigned depth;
     unsigned line;                  /* of the template, of what is being done */
     struct text output;             /* what was printed, and what is being captured */
-    struct jinja_scope *globals;
 };
 
 /* The life of a run; release frees all its values. */

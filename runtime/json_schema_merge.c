@@ -98,7 +98,8 @@ unsigned schema_types(const json_t *schema) {
     return constant || values ? types & present : types;
 }
 
-bool schema_equal_values(const json_t *one, const json_t *other) {
+/* 1 and 1.0 are the same. */
+static bool equal_values(const json_t *one, const json_t *other) {
     if (json_is_number(one) && json_is_number(other) && json_typeof(one) != json_typeof(other))
         return json_number_value(one) == json_number_value(other);
     return json_equal(one, other);
@@ -223,7 +224,7 @@ static json_t *merge_lists(const json_t *one, const json_t *other, bool both) {
         json_array_foreach(side ? other : one, i, value) {
             bool has = false;
             json_array_foreach(both ? other : list, j, found)
-                has |= schema_equal_values(value, found);
+                has |= equal_values(value, found);
             if (has == both)
                 json_array_append(list, (json_t *)value);
         }
@@ -384,7 +385,7 @@ bool schema_are_disjoint(struct schema_translator *translator, const json_t *one
         result = true;
         json_array_foreach(mine, i, x)
             json_array_foreach(theirs, j, y)
-                result &= !schema_equal_values(x, y);
+                result &= !equal_values(x, y);
     } else if (both == SCHEMA_OBJECT && !mine && !theirs) {
         result = objects_never_fit(translator, a, b) && objects_never_fit(translator, b, a);
     }

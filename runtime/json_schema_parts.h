@@ -50,7 +50,6 @@ const json_t *schema_find(struct schema_translator *translator, const char *poin
 unsigned schema_types(const json_t *schema);
 bool schema_has_known_types(const json_t *schema);
 unsigned schema_type_of(const json_t *value);
-bool schema_equal_values(const json_t *one, const json_t *other);   /* 1 and 1.0 are the same */
 /* Whether no text that is written for one of the two fits the other. Not sure: false. */
 bool schema_are_disjoint(struct schema_translator *translator, const json_t *one, const json_t *other);
 bool schema_is_annotation(const char *keyword);

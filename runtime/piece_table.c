@@ -16,8 +16,7 @@ static uint64_t mix(uint64_t a, uint64_t b) {
     return a ^ a >> 29;
 }
 
-uint64_t piece_hash(uint64_t seed, const void *bytes, size_t length) {
-    const char *s = bytes;
+static uint64_t hash_of(uint64_t seed, const char *s, size_t length) {
     uint64_t hash = mix(seed, length), word;
     for (; length >= sizeof word; s += sizeof word, length -= sizeof word) {
         memcpy(&word, s, sizeof word);
@@ -54,7 +53,7 @@ void piece_table_release(struct piece_table *table) {
 
 /* The slot that holds the piece, or the empty one where it would go. */
 static uint32_t find_slot(const struct piece_table *table, const char *bytes, size_t length) {
-    uint32_t slot = (uint32_t)piece_hash(table->seed, bytes, length) & table->slot_mask;
+    uint32_t slot = (uint32_t)hash_of(table->seed, bytes, length) & table->slot_mask;
     for (;; slot = (slot + 1) & table->slot_mask) {
         int32_t id = table->slots[slot];
         if (id < 0)

@@ -37,8 +37,7 @@ bool piece_table_add(struct piece_table *table, int32_t id, const char *bytes, s
 int32_t piece_table_find(const struct piece_table *table, const char *bytes, size_t length);   /* -1: none */
 const char *piece_table_piece(const struct piece_table *table, int32_t id, size_t *length);    /* NULL: none */
 
-/* A hash for tables that are filled from files. */
-uint64_t piece_hash(uint64_t seed, const void *bytes, size_t length);
+/* A seed for hashes in tables that are filled from files. */
 uint64_t piece_seed(void);
 
 #endif

@@ -12,15 +12,12 @@ struct place {
     uint64_t size;          /* that may be read from there: at least the entry's used_bytes */
 };
 
-static cl_mem use_in_place(struct weight_loader *loader, const struct buffer_spec *spec, struct place place) {
+static cl_mem use_in_place(const struct weight_loader *loader, const struct buffer_spec *spec, struct place place) {
     cl_int code;
     uint64_t bytes = place.size < spec->bytes ? spec->used_bytes : spec->bytes;
     /* The API takes a pointer to non-const; a buffer that kernels only read is not written. */
-    cl_mem buffer = clCreateBuffer(loader->context, CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR, bytes,
-                                   (void *)(uintptr_t)place.bytes, &code);
-    if (buffer)
-        loader->in_place_bytes += spec->used_bytes;
-    return buffer;   /* NULL: a driver that cannot; it gets a copy */
+    return clCreateBuffer(loader->context, CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR, bytes,
+                          (void *)(uintptr_t)place.bytes, &code);   /* NULL: a driver that cannot; it gets a copy */
 }
 
 static struct place in_artifact(const struct artifact *artifact, const struct artifact_entry *entry,

@@ -25,7 +25,6 @@ struct weight_loader {
     struct file_map *maps;         /* ranges of the model's files */
     size_t map_count, map_capacity;
     uint64_t stored_bytes;         /* of the weights in the buffers made, as the model stores them */
-    uint64_t in_place_bytes;       /* of them, used in place */
 };
 
 /* The buffer of a BUFFER_WEIGHTS entry, filled; the caller releases it. NULL on failure. */

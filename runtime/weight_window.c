@@ -61,7 +61,7 @@ static struct pane *free_pane(struct weight_window *window) {
 }
 
 /* Wait until the kernels are through with the pane, and fill it; without the lock. */
-static bool fill_pane(const struct weight_window *window, struct pane *pane, double *seconds, struct error *err) {
+static bool fill_pane(const struct weight_window *window, struct pane *pane, struct error *err) {
     const struct buffer_spec *spec = &window->request.list->specs[window->pieces[pane->piece]];
     if (pane->mapped) {
         cl_int code = clWaitForEvents(1, &pane->mapped);
@@ -70,10 +70,7 @@ static bool fill_pane(const struct weight_window *window, struct pane *pane, dou
         if (code != CL_SUCCESS)
             return opencl_failed(err, code, "cannot use a window of '%s'", window->request.device);
     }
-    double started = worker_clock();
-    bool ok = weight_loader_read(window->request.loader, spec, pane->bytes, err);
-    *seconds = worker_clock() - started;
-    return ok;
+    return weight_loader_read(window->request.loader, spec, pane->bytes, err);
 }
 
 static void *read_ahead(void *argument) {
@@ -90,11 +87,9 @@ static void *read_ahead(void *argument) {
         pane->state = PANE_FILLING;
         window->next = (window->next + 1) % window->piece_count;
         pthread_mutex_unlock(&window->lock);
-        double seconds = 0;
-        bool ok = fill_pane(window, pane, &seconds, &reason);
+        bool ok = fill_pane(window, pane, &reason);
         pthread_mutex_lock(&window->lock);
         pane->state = PANE_FULL;
-        window->report.read_seconds += seconds;
         window->report.bytes += window->request.list->specs[window->pieces[pane->piece]].used_bytes;
         if (!ok) {
             window->has_failed = true;

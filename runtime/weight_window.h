@@ -24,7 +24,6 @@ struct window_report {
     uint64_t bytes;             /* read so far */
     uint64_t piece_count;       /* that were used */
     uint64_t late_count;        /* of them, not there when they were wanted */
-    double read_seconds;        /* that the reader worked */
     double wait_seconds;        /* that the device's thread waited for it */
 };
 
