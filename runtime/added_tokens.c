@@ -87,10 +87,7 @@ static const struct added_token *match_at(const struct added_tokens *set, const 
 
 static size_t spaces_before(const char *bytes, size_t end) {
     while (end) {
-        size_t at = end;
-        do
-            at--;
-        while (at && ((unsigned char)bytes[at] & 0xc0) == 0x80);
+        size_t at = utf8_last(bytes, end);
         if (!unicode_is_space(utf8_next(bytes + at, end - at).codepoint))
             break;
         end = at;
@@ -113,10 +110,7 @@ static bool is_inside_word(const char *bytes, size_t size, size_t start, size_t 
         return true;
     if (!start)
         return false;
-    size_t at = start;
-    do
-        at--;
-    while (at && ((unsigned char)bytes[at] & 0xc0) == 0x80);
+    size_t at = utf8_last(bytes, start);
     return unicode_is_word(utf8_next(bytes + at, start - at).codepoint);
 }
 

@@ -147,11 +147,6 @@ static uint32_t find_rule(struct reader *reader, size_t length) {
     return rule;
 }
 
-static int hex_digit(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                                                                                   : -1;
-}
-
 /* A character of a literal or a class, escapes resolved. */
 static bool read_character(struct reader *reader, uint32_t *code) {
     if (*reader->at != '\\') {

@@ -174,20 +174,16 @@ static bool at_end(struct jinja_lexer *lexer) {
     return true;
 }
 
-static int digit_value(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
+static bool is_digit(char c, int base) {
+    return hex_digit(c) >= 0 && hex_digit(c) < base;
 }
 
 /* Digits, with single underscores between them, from `offset`; the offset after them. */
 static size_t pass_digits(const struct jinja_lexer *lexer, size_t offset, int base) {
     while (offset < left(lexer)) {
         char c = here(lexer)[offset];
-        bool is_gap = c == '_' && offset + 1 < left(lexer) && digit_value(here(lexer)[offset + 1]) < base;
-        if (!is_gap && digit_value(c) >= base)
+        bool is_gap = c == '_' && offset + 1 < left(lexer) && is_digit(here(lexer)[offset + 1], base);
+        if (!is_gap && !is_digit(c, base))
             break;
         offset++;
     }
@@ -200,7 +196,7 @@ static bool read_integer(struct jinja *run, struct jinja_lexer *lexer, struct ji
     if (here(lexer)[0] == '0' && left(lexer) > 2) {
         char c = here(lexer)[1] | 0x20;
         base = c == 'x' ? 16 : c == 'o' ? 8 : c == 'b' ? 2 : 10;
-        start = base != 10 && digit_value(here(lexer)[2]) < base ? 2 : 0;
+        start = base != 10 && is_digit(here(lexer)[2], base) ? 2 : 0;
         base = start ? base : 10;
     }
     size_t end = pass_digits(lexer, start, base);
@@ -209,7 +205,7 @@ static bool read_integer(struct jinja *run, struct jinja_lexer *lexer, struct ji
         if (here(lexer)[i] == '_')
             continue;
         if (__builtin_mul_overflow(number, base, &number)
-            || __builtin_add_overflow(number, digit_value(here(lexer)[i]), &number))
+            || __builtin_add_overflow(number, hex_digit(here(lexer)[i]), &number))
             return jinja_fail(run, "a number is too large");
     }
     lexer->position += end;
@@ -250,9 +246,10 @@ static bool read_code(const char *bytes, size_t size, size_t offset, size_t coun
     if (offset > size || count > size - offset)
         return false;
     for (size_t i = 0; i < count; i++) {
-        if (digit_value(bytes[offset + i]) > 15)
+        int digit = hex_digit(bytes[offset + i]);
+        if (digit < 0)
             return false;
-        *code = *code * 16 + (uint32_t)digit_value(bytes[offset + i]);
+        *code = *code * 16 + (uint32_t)digit;
     }
     return true;
 }

@@ -117,7 +117,7 @@ static bool check_undefined(struct jinja *run, const struct jinja_value *value) 
         return true;
     struct jinja_string name = missing->key.string;
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
-        if (name.size == strlen(tokens[i]) && memcmp(name.bytes, tokens[i], name.size) == 0)
+        if (jinja_string_is(name, tokens[i]))
             return jinja_unsupported(run, "the special token", name);
     return true;
 }
@@ -188,11 +188,8 @@ static bool put_json_key(struct jinja *run, const struct jinja_value *key, const
 }
 
 static int order_keys(const void *a, const void *b) {
-    const struct jinja_string left = ((const struct jinja_entry *)a)->key.string;
-    const struct jinja_string right = ((const struct jinja_entry *)b)->key.string;
-    size_t common = left.size < right.size ? left.size : right.size;
-    int order = common ? memcmp(left.bytes, right.bytes, common) : 0;
-    return order ? order : (left.size > right.size) - (left.size < right.size);
+    const struct jinja_entry *left = a, *right = b;
+    return jinja_string_order(left->key.string, right->key.string);
 }
 
 static bool sorted_copy(struct jinja *run, const struct jinja_dict *dict, struct jinja_dict *out) {

@@ -43,9 +43,7 @@ static bool strip_characters(struct jinja *run, struct jinja_string text, struct
         text = (struct jinja_string){ text.bytes + unit.length, text.size - unit.length };
     }
     while ((sides & JINJA_RIGHT) && text.size) {
-        size_t start = text.size - 1;
-        while (start > 0 && ((unsigned char)text.bytes[start] & 0xc0) == 0x80)
-            start--;
+        size_t start = utf8_last(text.bytes, text.size);
         if (!spend_lookup(run, characters))
             return false;
         if (!is_among(text.bytes + start, text.size - start, characters))

@@ -247,7 +247,7 @@ bool jinja_equal(struct jinja *run, const struct jinja_value *a, const struct ji
     }
 }
 
-static int order_strings(struct jinja_string a, struct jinja_string b) {
+int jinja_string_order(struct jinja_string a, struct jinja_string b) {
     size_t common = a.size < b.size ? a.size : b.size;
     int order = common ? memcmp(a.bytes, b.bytes, common) : 0;
     return order ? order : (a.size > b.size) - (a.size < b.size);
@@ -277,7 +277,7 @@ bool jinja_compare(struct jinja *run, const struct jinja_value *a, const struct 
         return jinja_spend(run, 1);
     }
     if (a->kind == JINJA_STRING && b->kind == JINJA_STRING) {
-        *order = order_strings(a->string, b->string);
+        *order = jinja_string_order(a->string, b->string);
         return jinja_spend(run, 1 + (a->string.size < b->string.size ? a->string.size : b->string.size) / 64);
     }
     if (jinja_is_sequence(a) && a->kind == b->kind) {
@@ -312,9 +312,7 @@ size_t jinja_space_prefix(const char *bytes, size_t size) {
 
 size_t jinja_without_space(const char *bytes, size_t size) {
     while (size > 0) {
-        size_t start = size - 1;
-        while (start > 0 && ((unsigned char)bytes[start] & 0xc0) == 0x80)
-            start--;
+        size_t start = utf8_last(bytes, size);
         if (!jinja_is_space(utf8_next(bytes + start, size - start).codepoint))
             break;
         size = start;

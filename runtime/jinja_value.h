@@ -116,6 +116,7 @@ void jinja_leave(struct jinja *run);
 struct jinja_string jinja_literal(const char *text);                    /* borrowed */
 bool jinja_string_is(struct jinja_string string, const char *text);
 bool jinja_string_equal(struct jinja_string a, struct jinja_string b);
+int jinja_string_order(struct jinja_string a, struct jinja_string b);   /* by bytes: negative, 0 or positive */
 
 struct jinja_value jinja_bool(bool truth);
 struct jinja_value jinja_integer(int64_t integer);

@@ -107,11 +107,10 @@ static bool write_set(struct pattern *pattern, const struct ranges *ranges, bool
 static bool read_hex(struct pattern *pattern, unsigned count, uint32_t *code) {
     *code = 0;
     for (unsigned i = 0; i < count; i++) {
-        char digit[2] = { pattern->at < pattern->end ? *pattern->at : '\0', '\0' }, *end;
-        uint32_t value = (uint32_t)strtoul(digit, &end, 16);
-        if (!digit[0] || *end || end == digit)
+        int digit = pattern->at < pattern->end ? hex_digit(*pattern->at) : -1;
+        if (digit < 0)
             return refuse(pattern, "an escape without its digits");
-        *code = *code << 4 | value;
+        *code = *code << 4 | (uint32_t)digit;
         pattern->at++;
     }
     return true;

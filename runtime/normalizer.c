@@ -151,10 +151,8 @@ static void strip(const struct step *step, const char *bytes, size_t size, struc
                 break;
             start += unit.length;
         }
-    for (size_t at = end; step->strip_right && at > start;) {
-        do
-            at--;
-        while (at > start && ((unsigned char)bytes[at] & 0xc0) == 0x80);
+    while (step->strip_right && end > start) {
+        size_t at = start + utf8_last(bytes + start, end - start);
         if (!unicode_is_space(utf8_next(bytes + at, end - at).codepoint))
             break;
         end = at;

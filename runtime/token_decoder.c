@@ -332,11 +332,6 @@ static void end_run(struct decode_state *state, struct text *out) {
     state->run_is_broken = false;
 }
 
-static int hex_digit(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10
-        : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The byte of a piece like <0x0A>; -1 for others. */
 static int byte_of_piece(const struct text *piece) {
     if (piece->length != 6 || memcmp(piece->bytes, "<0x", 3) != 0 || piece->bytes[5] != '>')

@@ -43,6 +43,13 @@ struct utf8_unit utf8_next(const char *bytes, size_t size) {
     return (struct utf8_unit){ UTF8_VALID, length, codepoint };
 }
 
+size_t utf8_last(const char *bytes, size_t size) {
+    size_t at = size - 1;
+    while (at && ((unsigned char)bytes[at] & 0xc0) == 0x80)
+        at--;
+    return at;
+}
+
 size_t utf8_valid_prefix(const char *bytes, size_t size) {
     size_t position = 0;
     while (position < size) {
@@ -106,6 +113,11 @@ bool unicode_is_printable(uint32_t codepoint) {
     default:
         return true;
     }
+}
+
+int hex_digit(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 uint32_t unicode_lower(uint32_t codepoint) {

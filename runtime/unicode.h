@@ -24,6 +24,9 @@ struct utf8_unit {
 /* The first character of `bytes`; size must not be 0. */
 struct utf8_unit utf8_next(const char *bytes, size_t size);
 
+/* Where the last character of `size` bytes of UTF-8 begins; size must not be 0. */
+size_t utf8_last(const char *bytes, size_t size);
+
 /* The length of the longest prefix that is valid UTF-8. */
 size_t utf8_valid_prefix(const char *bytes, size_t size);
 
@@ -34,6 +37,7 @@ bool unicode_is_space(uint32_t codepoint);   /* White_Space */
 bool unicode_is_word(uint32_t codepoint);    /* letters, marks, digits, connectors */
 bool unicode_is_printable(uint32_t codepoint);   /* no control, format, private or unassigned one, no
                                                     separator but the space */
+int hex_digit(char c);                       /* its value; -1: none */
 uint32_t unicode_lower(uint32_t codepoint);      /* the simple mappings: one for one */
 uint32_t unicode_upper(uint32_t codepoint);
 
