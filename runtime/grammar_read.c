@@ -181,22 +181,23 @@ static bool read_character(struct reader *reader, uint32_t *code) {
 static bool add_literal(struct reader *reader, uint32_t *expression) {
     struct grammar_source *source = reader->source;
     struct expression literal = { .kind = EXPRESSION_LITERAL, .first = source->byte_count };
-    reader->at++;
-    while (peek(reader) != '"') {
+    struct text spelling;
+    text_init(&spelling);
+    bool ok = true;
+    for (reader->at++; ok && peek(reader) != '"';) {
         uint32_t code;
-        if (reader->at == reader->end || *reader->at == '\n')
-            return refuse(reader, "a text in quotes has no end");
-        if (!read_character(reader, &code))
-            return false;
-        struct text spelling;
-        text_init(&spelling);
-        text_append_utf8(&spelling, code);
-        for (size_t i = 0; i < spelling.length; i++)
-            if (grammar_grow((void **)&source->bytes, &source->byte_capacity, source->byte_count, 1, &source->failed))
-                source->bytes[source->byte_count++] = (uint8_t)spelling.bytes[i];
-        source->failed |= spelling.failed;
-        text_release(&spelling);
+        ok = (reader->at < reader->end && *reader->at != '\n') || refuse(reader, "a text in quotes has no end");
+        ok = ok && read_character(reader, &code);
+        if (ok)
+            text_append_utf8(&spelling, code);
     }
+    for (size_t i = 0; ok && i < spelling.length; i++)
+        if (grammar_grow((void **)&source->bytes, &source->byte_capacity, source->byte_count, 1, &source->failed))
+            source->bytes[source->byte_count++] = (uint8_t)spelling.bytes[i];
+    source->failed |= spelling.failed;
+    text_release(&spelling);
+    if (!ok)
+        return false;
     reader->at++;
     literal.count = source->byte_count - literal.first;
     *expression = add_expression(source, literal);

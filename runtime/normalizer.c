@@ -181,12 +181,14 @@ static bool run_step(const struct step *step, struct pattern_scratch *scratch, c
 
 bool normalizer_run(const struct normalizer *normalizer, struct pattern_scratch *scratch,
                     const char *bytes, size_t size, struct text *out, struct error *err) {
-    struct text turn[2];   /* each step reads one and writes the other */
-    text_init(&turn[0]);
-    text_init(&turn[1]);
+    struct text between;   /* each step reads one of the two and writes the other, the last one `out` */
+    text_init(&between);
+    text_clear(out);
+    if (!normalizer->count)
+        text_append_bytes(out, bytes, size);
     bool ok = true;
     for (unsigned i = 0; ok && i < normalizer->count; i++) {
-        struct text *target = &turn[i % 2];
+        struct text *target = (normalizer->count - i) % 2 ? out : &between;
         text_clear(target);
         ok = run_step(&normalizer->steps[i], scratch, bytes, size, target, err);
         if (ok && target->failed)
@@ -194,10 +196,6 @@ bool normalizer_run(const struct normalizer *normalizer, struct pattern_scratch 
         bytes = target->bytes;
         size = target->length;
     }
-    text_clear(out);
-    if (ok)
-        text_append_bytes(out, bytes, size);
-    text_release(&turn[0]);
-    text_release(&turn[1]);
+    text_release(&between);
     return ok && (!out->failed || error_set(err, ERROR_FAILED, "cannot normalize the text: out of memory"));
 }
