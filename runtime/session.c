@@ -69,6 +69,54 @@ static void follow_engine(struct session *session) {
     session->kv_length = session->kv_length < there ? session->kv_length : there;
 }
 
+/* What was run with the other factors has to be run again. */
+static bool drop_stale(struct session *const *sessions, uint32_t count, bool long_rope, struct error *err) {
+    for (uint32_t i = 0; i < count; i++) {
+        struct session *session = sessions[i];
+        if (!session->kv_length || session->kv_long == long_rope)
+            continue;
+        if (!engine_sequence_truncate(session->engine, session->sequence, 0, err))
+            return false;
+        session->kv_length = 0;
+    }
+    return true;
+}
+
+/* Run what each session has beyond its KV, in one batch; logits of each one's last `rows` tokens. */
+static bool run_rests(struct session *const *sessions, uint32_t count, bool long_rope, uint32_t rows, float *logits,
+                      struct error *err) {
+    size_t total = 0, used = 0;
+    for (uint32_t i = 0; i < count; i++)
+        total += sessions[i]->length - sessions[i]->kv_length;
+    int32_t *arrays = malloc((3 * total + 1) * sizeof *arrays);
+    bool *wanted = calloc(total + 1, sizeof *wanted);
+    bool ok = arrays && wanted && total <= INT32_MAX;
+    if (!ok)
+        error_set(err, ERROR_FAILED, "cannot run %zu tokens: out of memory", total);
+    for (uint32_t i = 0; ok && i < count; i++) {
+        const struct session *session = sessions[i];
+        for (uint32_t at = session->kv_length; at < session->length; at++, used++) {
+            arrays[used] = session->tokens[at];
+            arrays[total + used] = (int32_t)at;
+            arrays[2 * total + used] = (int32_t)session->sequence;
+            wanted[used] = logits && session->length - at <= rows;
+        }
+    }
+    struct engine_batch batch = {
+        .token_count = (uint32_t)total, .tokens = arrays, .positions = arrays + total,
+        .sequences = arrays + 2 * total, .long_rope = long_rope, .is_prefill = total > count, .wants_logits = wanted,
+    };
+    ok = ok && engine_forward(sessions[0]->engine, &batch, logits, err);
+    for (uint32_t i = 0; ok && i < count; i++) {
+        sessions[i]->last_pass = sessions[i]->length - sessions[i]->kv_length;
+        sessions[i]->kv_length = sessions[i]->length;
+        sessions[i]->kv_long = long_rope;
+    }
+    free(arrays);
+    free(wanted);
+    return ok;
+}
+
 /* `all`: logits of every new token, else of the last one; `logits` may be NULL. */
 static bool append(struct session *session, const int32_t *tokens, uint32_t count, bool all, float *logits,
                    struct error *err) {
@@ -80,46 +128,16 @@ static bool append(struct session *session, const int32_t *tokens, uint32_t coun
                          "make a larger plan: phiplan '%s' --ctx %llu", count, session->length, context,
                          engine_model(session->engine)->source.argument,
                          (unsigned long long)session->length + count);
-    uint32_t total = session->length + count;
-    bool long_rope = session_wants_long(session, total);
-    if (session->kv_length > 0 && session->kv_long != long_rope) {
-        if (!engine_sequence_truncate(session->engine, session->sequence, 0, err))
-            return false;
-        session->kv_length = 0;
-    }
+    bool long_rope = session_wants_long(session, session->length + count);
+    if (!drop_stale(&session, 1, long_rope, err))
+        return false;
     memcpy(session->tokens + session->length, tokens, count * sizeof *tokens);
-
-    uint32_t first = session->kv_length, pass = total - first;
-    bool ok = false;
-    int32_t *positions = malloc(2 * (size_t)pass * sizeof *positions);
-    bool *wanted = calloc(pass, sizeof *wanted);
-    if (!positions || !wanted) {
-        error_set(err, ERROR_FAILED, "cannot run %u tokens: out of memory", pass);
-        goto cleanup;
-    }
-    int32_t *sequences = positions + pass;
-    for (uint32_t i = 0; i < pass; i++) {
-        positions[i] = (int32_t)(first + i);
-        sequences[i] = (int32_t)session->sequence;
-        wanted[i] = logits && (all ? first + i >= session->length : i == pass - 1);
-    }
-    struct engine_batch batch = {
-        .token_count = pass, .tokens = session->tokens + first, .sequences = sequences,
-        .positions = positions, .long_rope = long_rope, .is_prefill = pass > 1, .wants_logits = wanted,
-    };
-    if (!engine_forward(session->engine, &batch, logits, err)) {
-        follow_engine(session);
-        goto cleanup;
-    }
-    session->length = session->kv_length = total;
-    session->kv_long = long_rope;
-    session->last_pass = pass;
-    ok = true;
-
-cleanup:
-    free(positions);
-    free(wanted);
-    return ok;
+    session->length += count;
+    if (run_rests(&session, 1, long_rope, all ? count : 1, logits, err))
+        return true;
+    session->length -= count;
+    follow_engine(session);
+    return false;
 }
 
 bool session_append(struct session *session, const int32_t *tokens, uint32_t count, float *logits,
@@ -148,77 +166,17 @@ static bool run_common(struct session *const *sessions, uint32_t count, bool lon
     }
     if (!common)
         return true;
-    int32_t *places = malloc(2 * (size_t)common * sizeof *places);
-    bool *wanted = calloc(common, sizeof *wanted);
-    bool ok = places && wanted;
-    if (!ok)
-        error_set(err, ERROR_FAILED, "cannot run %u tokens: out of memory", common);
-    for (uint32_t i = 0; ok && i < common; i++) {
-        places[i] = (int32_t)i;
-        places[common + i] = (int32_t)first->sequence;
-    }
-    struct engine_batch batch = {
-        .token_count = common, .tokens = first->tokens, .positions = places,
-        .sequences = ok ? places + common : NULL, .long_rope = long_rope, .is_prefill = true, .wants_logits = wanted,
-    };
-    ok = ok && engine_forward(first->engine, &batch, NULL, err);
-    for (uint32_t i = 0; ok && i < count; i++) {
-        ok = i == 0 || engine_sequence_fork(first->engine, first->sequence, sessions[i]->sequence, common, err);
+    const uint32_t length = first->length;
+    first->length = common;
+    bool ok = run_rests(sessions, 1, long_rope, 0, NULL, err);
+    first->length = length;
+    for (uint32_t i = 1; ok && i < count; i++) {
+        ok = engine_sequence_fork(first->engine, first->sequence, sessions[i]->sequence, common, err);
         if (ok) {
             sessions[i]->kv_length = common;
             sessions[i]->kv_long = long_rope;
         }
     }
-    free(places);
-    free(wanted);
-    return ok;
-}
-
-/* What was run with the other factors has to be run again. */
-static bool drop_stale(struct session *const *sessions, uint32_t count, bool long_rope, struct error *err) {
-    for (uint32_t i = 0; i < count; i++) {
-        struct session *session = sessions[i];
-        if (!session->kv_length || session->kv_long == long_rope)
-            continue;
-        if (!engine_sequence_truncate(session->engine, session->sequence, 0, err))
-            return false;
-        session->kv_length = 0;
-    }
-    return true;
-}
-
-/* Run what each session has beyond its KV, in one batch; logits of each one's last token. */
-static bool run_rests(struct session *const *sessions, uint32_t count, bool long_rope, float *logits,
-                      struct error *err) {
-    size_t total = 0, used = 0;
-    for (uint32_t i = 0; i < count; i++)
-        total += sessions[i]->length - sessions[i]->kv_length;
-    int32_t *arrays = malloc((3 * total + 1) * sizeof *arrays);
-    bool *wanted = calloc(total + 1, sizeof *wanted);
-    bool ok = arrays && wanted && total <= INT32_MAX;
-    if (!ok)
-        error_set(err, ERROR_FAILED, "cannot run %zu tokens: out of memory", total);
-    for (uint32_t i = 0; ok && i < count; i++) {
-        const struct session *session = sessions[i];
-        for (uint32_t at = session->kv_length; at < session->length; at++, used++) {
-            arrays[used] = session->tokens[at];
-            arrays[total + used] = (int32_t)at;
-            arrays[2 * total + used] = (int32_t)session->sequence;
-            wanted[used] = logits && at == session->length - 1;
-        }
-    }
-    struct engine_batch batch = {
-        .token_count = (uint32_t)total, .tokens = arrays, .positions = arrays + total,
-        .sequences = arrays + 2 * total, .long_rope = long_rope, .is_prefill = total > count, .wants_logits = wanted,
-    };
-    ok = ok && engine_forward(sessions[0]->engine, &batch, logits, err);
-    for (uint32_t i = 0; ok && i < count; i++) {
-        sessions[i]->last_pass = sessions[i]->length - sessions[i]->kv_length;
-        sessions[i]->kv_length = sessions[i]->length;
-        sessions[i]->kv_long = long_rope;
-    }
-    free(arrays);
-    free(wanted);
     return ok;
 }
 
@@ -246,7 +204,7 @@ bool session_append_each(struct session *const *sessions, uint32_t count, const 
     /* Of one length they are likely one timeline's forks. */
     bool ok = is_steady || (is_even ? run_common(sessions, count, long_rope, err)
                                     : drop_stale(sessions, count, long_rope, err));
-    ok = ok && run_rests(sessions, count, long_rope, logits, err);
+    ok = ok && run_rests(sessions, count, long_rope, 1, logits, err);
     for (uint32_t i = 0; !ok && i < count; i++) {
         struct session *session = sessions[i];
         session->length--;
