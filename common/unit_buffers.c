@@ -349,14 +349,10 @@ static bool add_matrix(struct adding *to, enum buffer_role role) {
     return !run_rows || add_rows(to, role, run_type, run_begin, run_rows, run_target, columns);
 }
 
-static uint64_t pages_of_context(const struct buffer_options *options) {
-    return (options->context + (uint64_t)KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
-}
-
 static bool add_kv(struct adding *to) {
     const struct buffer_options *o = to->options;
     /* Each sequence may leave a page partly used; one of them is counted already. */
-    uint64_t pages = pages_of_context(o) + o->sequence_count - 1;
+    uint64_t pages = (uint64_t)kv_pages_of(o->context) + o->sequence_count - 1;
     uint64_t heads = to->parts.end - to->parts.begin;
     uint64_t bytes = product(pages, heads, KV_PAGE_TOKENS, kv_vector_bytes(to->model, o->kv_type));
     struct buffer_spec spec = { .kind = BUFFER_KV, .role = BUFFER_K, .unit = unit_index(to->model, to->unit),
@@ -496,7 +492,7 @@ bool device_part_buffers(const struct model *model, const struct part_range *par
              && add_scratch(&to, BUFFER_SCRATCH, BUFFER_SEQUENCES, n, 1, 4)
              && add_scratch(&to, BUFFER_SCRATCH, BUFFER_ROPE, n, model->rope.rotary_dim, 4)
              && add_scratch(&to, BUFFER_SCRATCH, BUFFER_PAGES, options->sequence_count,
-                            pages_of_context(options), 4)))
+                            kv_pages_of(options->context), 4)))
         return false;
     return add_scratch(&to, BUFFER_STAGING, BUFFER_STAGE, n, model->hidden_size, 4)
         && add_scratch(&to, BUFFER_STAGING, BUFFER_STAGE, n, model->hidden_size, 4)

@@ -20,6 +20,10 @@ uint64_t kv_vector_bytes(const struct model *model, enum kv_type type);
  * attention sums as one step (see kernels/attention.cl). */
 #define KV_PAGE_TOKENS 32u
 
+static inline uint32_t kv_pages_of(uint32_t tokens) {
+    return tokens / KV_PAGE_TOKENS + (tokens % KV_PAGE_TOKENS != 0);
+}
+
 enum numeric_class {
     NUMERIC_FLOAT,   /* float activations */
     NUMERIC_INT8     /* quantised weights meet activations quantised in blocks of 32 */

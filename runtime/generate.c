@@ -19,7 +19,6 @@ struct lane {
     bool is_done;
 };
 
-
 struct run {
     const struct generate_request *request;
     struct generation *result;
@@ -72,7 +71,7 @@ static bool find_most(const struct generate_request *request, uint32_t sequences
         wanted = settings->max_length - count;
     /* The last token is chosen but needs no place in the KV cache. */
     *most = context - count + 1 < wanted ? context - count + 1 : wanted;
-    uint64_t pages = (context + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS + sequences - 1;
+    uint64_t pages = (uint64_t)kv_pages_of(context) + sequences - 1;
     if (sequences > 1 && *most && pages_of(count, *most, sequences) > pages) {
         if (wanted <= context)
             return error_set(err, ERROR_USAGE, "%u sequences of %u tokens after a prompt of %u need more than the plan's "

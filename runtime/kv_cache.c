@@ -2,16 +2,12 @@
 
 #include <stdlib.h>
 
-static uint32_t pages_of(uint32_t length) {
-    return length / KV_PAGE_TOKENS + (length % KV_PAGE_TOKENS != 0);
-}
-
 static int32_t *row(struct kv_cache *cache, uint32_t sequence) {
     return cache->table + (size_t)sequence * cache->page_columns;
 }
 
 bool kv_cache_init(struct kv_cache *cache, uint32_t context, uint32_t sequence_count, struct error *err) {
-    uint32_t columns = pages_of(context);
+    uint32_t columns = kv_pages_of(context);
     if (columns == 0 || sequence_count == 0 || columns > INT32_MAX / 2 / sequence_count)
         return error_set(err, ERROR_FAILED, "cannot lay out KV for %u tokens in %u sequences", context,
                          sequence_count);
@@ -84,7 +80,7 @@ uint32_t kv_cache_pages_for(const struct kv_cache *cache, uint32_t sequence, uin
         return 0;
     bool splits = now % KV_PAGE_TOKENS != 0 &&
                   cache->references[cache->table[(size_t)sequence * cache->page_columns + now / KV_PAGE_TOKENS]] > 1;
-    return pages_of(length) - pages_of(now) + splits;
+    return kv_pages_of(length) - kv_pages_of(now) + splits;
 }
 
 /* The first position that a token at `position` sees. */
@@ -108,10 +104,10 @@ void kv_cache_truncate(struct kv_cache *cache, uint32_t sequence, uint32_t lengt
         return;
     if (!has_window(cache, sequence, length))
         length = 0;
-    uint32_t column = pages_of(length);
+    uint32_t column = kv_pages_of(length);
     if (column < cache->starts[sequence])
         column = cache->starts[sequence];
-    for (; column < pages_of(cache->lengths[sequence]); column++)
+    for (; column < kv_pages_of(cache->lengths[sequence]); column++)
         drop(cache, row(cache, sequence) + column);
     cache->lengths[sequence] = length;
     if (length == 0)
@@ -127,7 +123,7 @@ bool kv_cache_fork(struct kv_cache *cache, uint32_t source, uint32_t target, uin
     if (!has_window(cache, source, length))
         return error_set(err, ERROR_FAILED, "cannot fork %u tokens of sequence %u: keys that they see were given back",
                          length, source);
-    for (uint32_t column = cache->starts[source]; column < pages_of(length); column++) {
+    for (uint32_t column = cache->starts[source]; column < kv_pages_of(length); column++) {
         int32_t page = row(cache, source)[column];
         row(cache, target)[column] = page;
         cache->references[page]++;

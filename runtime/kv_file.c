@@ -62,7 +62,7 @@ static bool read_index(struct kv_file *file, struct kv_file_header *header, uint
         return damaged(file, "it does not have the length that it says", err);
     size_t index_bytes = kv_file_index_bytes(count);
     char *index = malloc(index_bytes), hex[65];
-    file->page_count = kv_file_pages(count);
+    file->page_count = kv_pages_of(count);
     file->tokens = malloc(count * sizeof *file->tokens);
     file->pages = calloc(file->page_count, sizeof *file->pages);
     bool ok = (index && file->tokens && file->pages) ||

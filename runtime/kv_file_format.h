@@ -28,16 +28,12 @@ struct kv_file_row {
 };
 
 /* The index: header, tokens (a multiple of 8 bytes), table. */
-static inline uint32_t kv_file_pages(uint32_t token_count) {
-    return token_count / KV_PAGE_TOKENS + (token_count % KV_PAGE_TOKENS != 0);
-}
-
 static inline size_t kv_file_table_at(uint32_t token_count) {
     return sizeof(struct kv_file_header) + ((size_t)token_count + 1) / 2 * 8;
 }
 
 static inline size_t kv_file_index_bytes(uint32_t token_count) {
-    return kv_file_table_at(token_count) + kv_file_pages(token_count) * sizeof(struct kv_file_row);
+    return kv_file_table_at(token_count) + kv_pages_of(token_count) * sizeof(struct kv_file_row);
 }
 
 /* Bytes of one value, whose planes are stored apart; blocks of int8 have one plane. */

@@ -98,7 +98,7 @@ struct kv_file_writer *kv_file_create(const char *path, const struct kv_file_key
     uint64_t page_bytes = kv_file_page_bytes(key);
     *writer = (struct kv_file_writer){
         .key = *key, .path = strdup(path), .part = part_path(path), .descriptor = -1,
-        .index_bytes = kv_file_index_bytes(token_count), .page_count = kv_file_pages(token_count),
+        .index_bytes = kv_file_index_bytes(token_count), .page_count = kv_pages_of(token_count),
         .planes = malloc(page_bytes), .stored = malloc(page_bytes),
     };
     writer->index = calloc(1, writer->index_bytes);

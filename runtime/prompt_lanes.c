@@ -148,10 +148,6 @@ static bool make_free(struct prompt_lanes *lanes, uint64_t pages, const struct p
     return true;
 }
 
-static uint32_t pages_of(uint32_t tokens) {
-    return tokens / KV_PAGE_TOKENS + (tokens % KV_PAGE_TOKENS != 0);
-}
-
 bool prompt_lanes_has_room(struct prompt_lanes *lanes, uint32_t prompt_tokens) {
     uint32_t running = prompt_lanes_running(lanes), idle = 0;
     for (uint32_t i = 0; i < lanes->count; i++) {
@@ -163,7 +159,7 @@ bool prompt_lanes_has_room(struct prompt_lanes *lanes, uint32_t prompt_tokens) {
         return idle;
     /* A page for each to go on with; what can be shared is not counted. */
     return idle && running < wanted_width(lanes)
-           && make_free(lanes, (uint64_t)pages_of(prompt_tokens) + running + 1, NULL);
+           && make_free(lanes, (uint64_t)kv_pages_of(prompt_tokens) + running + 1, NULL);
 }
 
 /* ---- in and out ---- */
@@ -206,7 +202,7 @@ bool prompt_lanes_add(struct prompt_lanes *lanes, struct generate_request *reque
     request->session = lane->session;
     lane->since = ++lanes->clock;
     /* What ended may hold pages that the prompt needs; what cannot be had is an error later. */
-    make_free(lanes, pages_of(request->count) + 1, lane);
+    make_free(lanes, kv_pages_of(request->count) + 1, lane);
     struct generation_task *task = generation_task_new(request, result, err);
     bool is_done = false;
     if (!task)

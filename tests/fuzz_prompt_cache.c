@@ -26,7 +26,7 @@ static void make_checksums_right(uint8_t *file, size_t size) {
         return;
     size_t index = kv_file_index_bytes(header.token_count), at = index;
     uint8_t *table = file + kv_file_table_at(header.token_count);
-    for (uint32_t i = 0; i < kv_file_pages(header.token_count); i++) {
+    for (uint32_t i = 0; i < kv_pages_of(header.token_count); i++) {
         struct kv_file_row row;
         memcpy(&row, table + i * sizeof row, sizeof row);
         if (row.bytes > size - at)
