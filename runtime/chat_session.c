@@ -1,6 +1,5 @@
 #include "runtime/chat_session.h"
 
-#include "common/file_map.h"
 #include "common/json.h"
 
 #include <errno.h>
@@ -9,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TEMPLATE_LIMIT ((size_t)1 << 20)
 #define FILE_LIMIT ((size_t)64 << 20)
 
 struct chat_session {
@@ -74,9 +72,8 @@ static uint32_t first_turn(const struct chat_session *chat) {
     return has_role(chat, 0, "system") ? 1 : 0;
 }
 
-bool chat_messages_read(const void *json, const char *file, struct chat_message **messages, uint32_t *count,
+bool chat_messages_read(const json_t *list, const char *file, struct chat_message **messages, uint32_t *count,
                         struct error *err) {
-    const json_t *list = json;
     size_t size = json_array_size(list);
     if (!json_is_array(list) || size > UINT32_MAX / 2)
         return error_set(err, ERROR_USAGE, "'%s' holds no array of messages with role and content", file);
@@ -116,45 +113,34 @@ bool chat_messages_read(const void *json, const char *file, struct chat_message 
 
 char *chat_source(const struct loaded_model *loaded, const struct run_options *options, const char **name,
                   struct error *err) {
-    const char *source;
-    char *copy;
-    if (options->template_name) {
-        *name = options->template_name;
-        source = chat_template_builtin(options->template_name);
-        if (!source) {
-            copy = file_read_all(options->template_name, TEMPLATE_LIMIT, NULL, err);
-            if (!copy)
-                error_prefix(err, "--template takes phi3, chatml, llama2 or a file");
-            else if (!strstr(copy, "{{") && !strstr(copy, "{%")) {
-                error_set(err, ERROR_USAGE, "'%s' is no chat template: it holds neither {{ nor {%%; a "
-                          "conversation needs one", options->template_name);
-                free(copy);
-                copy = NULL;
-            }
-            return copy;
-        }
-    } else {
+    char *source;
+    if (!options->template_name) {
+        const char *own = tokenizer_chat_template(loaded->tokenizer);
         *name = loaded->model->name;
-        source = tokenizer_chat_template(loaded->tokenizer);
-        if (!source) {
-            error_set(err, ERROR_USAGE, "model '%s' has no chat template; name one with --template",
-                      loaded->model->name);
-            return NULL;
-        }
+        source = own ? strdup(own) : NULL;
+        if (!own)
+            error_set(err, ERROR_USAGE, "model '%s' has no chat template; name one with --template", *name);
+        else if (!source)
+            error_set(err, ERROR_FAILED, "cannot keep the chat template: out of memory");
+        return source;
     }
-    copy = strdup(source);
-    if (!copy)
-        error_set(err, ERROR_FAILED, "cannot keep the chat template: out of memory");
-    return copy;
+    *name = options->template_name;
+    source = chat_template_read(*name, err);
+    if (!source) {
+        error_prefix(err, "--template takes phi3, chatml, llama2 or a file");
+    } else if (!chat_template_has_tags(source)) {
+        error_set(err, ERROR_USAGE, "'%s' is no chat template: it holds neither {{ nor {%%; a conversation needs one",
+                  *name);
+        free(source);
+        source = NULL;
+    }
+    return source;
 }
 
 bool chat_encode(const struct loaded_model *loaded, const char *source, const char *name,
                  const struct chat_message *messages, size_t count, int32_t **ids, uint32_t *id_count,
                  struct error *err) {
-    struct chat_context context = { .bos_token = tokenizer_bos_text(loaded->tokenizer),
-                                    .eos_token = tokenizer_eos_text(loaded->tokenizer),
-                                    .named_tokens = tokenizer_named_texts(loaded->tokenizer),
-                                    .add_generation_prompt = true };
+    const struct chat_context context = chat_context_of(loaded->tokenizer);
     struct text text;
     text_init(&text);
     bool ok = chat_template_render(source, name, messages, count, &context, &text, err);

@@ -73,7 +73,7 @@ bool chat_encode(const struct loaded_model *loaded, const char *source, const ch
                  struct error *err);
 
 /* Messages of a JSON array, copied; the caller frees them with chat_messages_free(). */
-bool chat_messages_read(const void *json, const char *file, struct chat_message **messages, uint32_t *count,
+bool chat_messages_read(const json_t *list, const char *file, struct chat_message **messages, uint32_t *count,
                         struct error *err);
 void chat_messages_free(struct chat_message *messages, uint32_t count);
 

@@ -1,9 +1,12 @@
 #include "runtime/chat_template.h"
 
+#include "common/file_map.h"
 #include "runtime/jinja.h"
 #include "runtime/unicode.h"
 
 #include <string.h>
+
+#define SOURCE_LIMIT ((size_t)1 << 20)
 
 /* The formats that are built in, written for this project. */
 static const struct {
@@ -42,6 +45,23 @@ const char *chat_template_builtin(const char *name) {
         if (strcmp(name, builtins[i].name) == 0)
             return builtins[i].source;
     return NULL;
+}
+
+char *chat_template_read(const char *name, struct error *err) {
+    const char *builtin = chat_template_builtin(name);
+    char *source = builtin ? strdup(builtin) : file_read_all(name, SOURCE_LIMIT, NULL, err);
+    if (builtin && !source)
+        error_set(err, ERROR_FAILED, "cannot keep the chat template: out of memory");
+    return source;
+}
+
+bool chat_template_has_tags(const char *source) {
+    return strstr(source, "{{") || strstr(source, "{%");
+}
+
+struct chat_context chat_context_of(const struct tokenizer *tokenizer) {
+    return (struct chat_context){ .bos_token = tokenizer_bos_text(tokenizer), .eos_token = tokenizer_eos_text(tokenizer),
+                                  .named_tokens = tokenizer_named_texts(tokenizer), .add_generation_prompt = true };
 }
 
 /* A JSON string; what is not UTF-8 in it becomes U+FFFD, as it would among the tokens. */

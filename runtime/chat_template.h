@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "common/json.h"
 #include "common/text.h"
+#include "runtime/tokenizer.h"
 
 #include <stddef.h>
 
@@ -40,5 +41,14 @@ bool chat_template_render_json(const char *source, const char *name, const json_
 /* The source of a built-in template: "phi3", "chatml", "llama2"; NULL where none
  * has that name. */
 const char *chat_template_builtin(const char *name);
+
+/* The source that --template names: of a built-in one, or the text of a file. The caller frees it. */
+char *chat_template_read(const char *name, struct error *err);
+
+/* Whether a source has anything for the interpreter to do. */
+bool chat_template_has_tags(const char *source);
+
+/* What a tokenizer has for templates, which are to open the assistant's turn. Borrowed from it. */
+struct chat_context chat_context_of(const struct tokenizer *tokenizer);
 
 #endif

@@ -5,14 +5,11 @@
 #include "runtime/option_values.h"
 #include "runtime/prompt.h"
 
-#include "common/file_map.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MESSAGES_LIMIT ((size_t)64 << 20)
-#define TEMPLATE_LIMIT ((size_t)1 << 20)
 
 /* As a JSON string; bytes that are no UTF-8 become U+FFFD. */
 static json_t *json_text(const char *bytes, size_t size) {
@@ -127,18 +124,14 @@ bool command_template(const struct run_options *options, struct error *err) {
         const char *template_source = tokenizer_chat_template(tokenizer), *name = options->model;
         if (options->template_name) {
             name = options->template_name;
-            template_source = chat_template_builtin(name);
-            if (!template_source)
-                template_source = file = file_read_all(name, TEMPLATE_LIMIT, NULL, err);
+            template_source = file = chat_template_read(name, err);
             ok = template_source != NULL;
         } else if (!template_source) {
             ok = error_set(err, ERROR_FAILED,
                            "model '%s' has no chat template; name one with --template", name);
         }
-        struct chat_context context = { .bos_token = tokenizer_bos_text(tokenizer),
-                                        .eos_token = tokenizer_eos_text(tokenizer),
-                                        .named_tokens = tokenizer_named_texts(tokenizer),
-                                        .add_generation_prompt = !options->no_generation_prompt };
+        struct chat_context context = chat_context_of(tokenizer);
+        context.add_generation_prompt = !options->no_generation_prompt;
         ok = ok && chat_template_render_json(template_source, name, messages, variables, &context, &prompt, err);
         if (ok)
             fwrite(prompt.bytes, 1, prompt.length, stdout);

@@ -1,6 +1,5 @@
 #include "runtime/prompt.h"
 
-#include "common/file_map.h"
 #include "runtime/chat_template.h"
 #include "runtime/option_values.h"
 
@@ -8,8 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TEMPLATE_LIMIT ((size_t)1 << 20)
 
 bool prompt_read_file(const char *path, struct text *text, struct error *err) {
     bool is_stdin = strcmp(path, "-") == 0;
@@ -58,10 +55,7 @@ static bool render(const char *source, const char *name, const struct run_option
     if (options->system)
         messages[count++] = (struct chat_message){ "system", options->system };
     messages[count++] = (struct chat_message){ "user", typed->bytes };
-    struct chat_context context = { .bos_token = tokenizer_bos_text(tokenizer),
-                                    .eos_token = tokenizer_eos_text(tokenizer),
-                                    .named_tokens = tokenizer_named_texts(tokenizer),
-                                    .add_generation_prompt = true };
+    const struct chat_context context = chat_context_of(tokenizer);
     return chat_template_render(source, name, messages, count, &context, out, err);
 }
 
@@ -75,13 +69,10 @@ static bool apply_template(const struct run_options *options, const struct token
         return true;
     }
     if (options->template_name) {
-        const char *builtin = chat_template_builtin(options->template_name);
-        if (builtin)
-            return render(builtin, options->template_name, options, tokenizer, typed, out, err);
-        char *form = file_read_all(options->template_name, TEMPLATE_LIMIT, NULL, err);
+        char *form = chat_template_read(options->template_name, err);
         if (!form)
             return error_prefix(err, "--template takes phi3, chatml, llama2 or a file");
-        bool is_chat = strstr(form, "{{") || strstr(form, "{%");
+        bool is_chat = chat_template_has_tags(form);
         *raw = !is_chat;
         bool ok = is_chat ? render(form, options->template_name, options, tokenizer, typed, out, err)
                           : fill_placeholder(options->template_name, form, typed, out, err);
