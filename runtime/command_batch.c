@@ -430,10 +430,7 @@ bool command_batch(const struct run_options *options, struct error *err) {
             if (batch.done > batch.first) {
                 batch.total.load_s = batch.loaded.load_seconds;
                 generation_settings_text(&batch.settings, batch.total.settings, sizeof batch.total.settings);
-                loaded_model_record(&batch.loaded, &batch.total);
-                struct error not_kept = { 0 };
-                if (!plan_store_add_run(batch.loaded.store, &batch.total, &not_kept))
-                    fprintf(stderr, "phirun: this run was not recorded: %s\n", not_kept.text);
+                loaded_model_add_run(&batch.loaded, &batch.total);
                 if (options->verbose)
                     loaded_model_report(&batch.loaded);
             }

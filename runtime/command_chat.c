@@ -314,10 +314,7 @@ bool command_chat(const struct run_options *options, struct error *err) {
         prompt_cache_save(&command.cache, timeline, tokens, count);
         command.total.load_s = command.loaded.load_seconds;
         generation_settings_text(&command.settings, command.total.settings, sizeof command.total.settings);
-        loaded_model_record(&command.loaded, &command.total);
-        struct error not_kept = { 0 };
-        if (!plan_store_add_run(command.loaded.store, &command.total, &not_kept))
-            fprintf(stderr, "phirun: this run was not recorded: %s\n", not_kept.text);
+        loaded_model_add_run(&command.loaded, &command.total);
         if (options->verbose)
             loaded_model_report(&command.loaded);
     }

@@ -204,14 +204,11 @@ bool command_generate(const struct run_options *options, struct error *err) {
             snprintf(run.kind, sizeof run.kind, "cached");   /* few tokens after many: none either */
         snprintf(run.finish_reason, sizeof run.finish_reason, "%s", finish);
         generation_settings_text(&settings, run.settings, sizeof run.settings);
-        loaded_model_record(&loaded, &run);
         if (options->json)
             ok = print_json(&loaded, options, &result, &prompt, &run, err);
         if (options->verbose)
             print_timings(&loaded, &run, &result);
-        struct error not_kept = { 0 };
-        if (!plan_store_add_run(loaded.store, &run, &not_kept))
-            fprintf(stderr, "phirun: this run was not recorded: %s\n", not_kept.text);
+        loaded_model_add_run(&loaded, &run);
     }
     if (ok)
         prompt_cache_save(&output.cache, session, prompt.ids, prompt.count);

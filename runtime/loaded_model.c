@@ -318,3 +318,10 @@ void loaded_model_record(const struct loaded_model *loaded, struct run_record *r
         }
     }
 }
+
+void loaded_model_add_run(const struct loaded_model *loaded, struct run_record *run) {
+    struct error not_kept = { 0 };
+    loaded_model_record(loaded, run);
+    if (!plan_store_add_run(loaded->store, run, &not_kept))
+        fprintf(stderr, "phirun: this run was not recorded: %s\n", not_kept.text);
+}

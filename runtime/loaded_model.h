@@ -47,4 +47,7 @@ void loaded_model_report(const struct loaded_model *loaded);
 /* Copy the engine's report into a run row's devices. */
 void loaded_model_record(const struct loaded_model *loaded, struct run_record *run);
 
+/* The same, and keep the row. Where that is not possible, it is only told: the run was fine. */
+void loaded_model_add_run(const struct loaded_model *loaded, struct run_record *run);
+
 #endif
