@@ -91,9 +91,9 @@ static void log_softmax(float *row, uint32_t count) {
 /* Let only those tokens come that the grammar allows. */
 static bool restrict_beam(struct search *search, uint32_t beam, uint32_t length, struct error *err) {
     const struct generation_settings *settings = search->settings;
-    double started = seconds_now();
     if (!search->constraint)
         return true;
+    double started = seconds_now();
     if (!constraint_trim(search->constraint, search->states, search->running, err))
         return false;
     const uint32_t *allowed = constraint_allowed(search->constraint, search->states[beam],
@@ -170,12 +170,10 @@ static bool judge(struct search *search, uint32_t length, struct error *err) {
     bool is_late = settings->max_time > 0 && seconds_now() - search->started > (double)settings->max_time;
     for (uint32_t i = 0; i < search->heap_count; i++) {
         struct candidate *candidate = &search->heap[i];
-        bool is_stop, is_end = false;
+        bool is_stop, is_end = generation_settings_is_end(settings, candidate->id);
         candidate->ends = true;
         if (!stops(search, candidate, length, &is_stop, err))
             return false;
-        for (uint32_t j = 0; j < settings->eos_count; j++)
-            is_end |= settings->eos_ids[j] == candidate->id;
         if (!is_end && !completes(search, candidate, &is_end, err))
             return false;
         if (is_end)
@@ -227,7 +225,8 @@ static bool keep_ended(struct search *search, uint32_t beam, int32_t id, float s
  * those that none does. */
 static bool branch(struct search *search, const struct candidate *next, uint32_t count, struct error *err) {
     struct session *beams[GENERATION_MOST_SEQUENCES];
-    uint32_t states[GENERATION_MOST_SEQUENCES] = { 0 }, sequences[GENERATION_MOST_SEQUENCES], free_sequences[GENERATION_MOST_SEQUENCES], free_count = 0;
+    uint32_t states[GENERATION_MOST_SEQUENCES] = { 0 }, sequences[GENERATION_MOST_SEQUENCES];
+    uint32_t free_sequences[GENERATION_MOST_SEQUENCES], free_count = 0;
     bool is_used[GENERATION_MOST_SEQUENCES] = { false };
     for (uint32_t i = 0; i < count; i++) {
         beams[i] = NULL;

@@ -38,13 +38,6 @@ const char *finish_reason_name(enum finish_reason reason) {
     return names[reason];
 }
 
-static bool is_end_token(const struct generation_settings *settings, int32_t id) {
-    for (uint32_t i = 0; i < settings->eos_count; i++)
-        if (settings->eos_ids[i] == id)
-            return true;
-    return false;
-}
-
 /* ---- how much fits ---- */
 
 /* Pages that `sequences` continuations of `new_tokens` each take at most, with what they share;
@@ -104,9 +97,9 @@ static void finish(struct lane *lane, enum finish_reason reason) {
 /* Let only those tokens come that the grammar allows. */
 static bool restrict_lane(struct run *run, struct lane *lane, struct error *err) {
     const struct generation_settings *settings = run->request->settings;
-    double started = seconds_now();
     if (!run->constraint)
         return true;
+    double started = seconds_now();
     if (!constraint_trim(run->constraint, run->states, run->lane_count, err))
         return false;
     const uint32_t *allowed = constraint_allowed(run->constraint, run->states[lane - run->lanes],
@@ -148,7 +141,7 @@ static bool choose(struct run *run, struct lane *lane, const float *logits, int3
     if (run->result->first_token_at == 0)
         run->result->first_token_at = now;
     bool stopped = false;
-    if (is_end_token(settings, *id))
+    if (generation_settings_is_end(settings, *id))
         finish(lane, FINISH_EOS);
     else if (!answer_token(&lane->answer, *id, &stopped, err) || !follow(run, lane, *id, err))
         return false;
@@ -336,7 +329,7 @@ static bool run_beams(struct run *run, const struct sampler_settings *sampling, 
         bool stopped = false;
         ok = answer_begin(&answer, request->tokenizer, request->settings, request->prompt, request->count, err);
         for (uint32_t j = 0; ok && !stopped && j < sequence->count; j++)
-            if (!is_end_token(request->settings, sequence->ids[j]))
+            if (!generation_settings_is_end(request->settings, sequence->ids[j]))
                 ok = answer_token(&answer, sequence->ids[j], &stopped, err);
         if (ok && !stopped)
             ok = answer_end(&answer, &stopped, err);

@@ -26,11 +26,16 @@ static bool wrong(const char *what, const char *key, const char *expected, struc
     return error_set(err, ERROR_USAGE, "'%s' in %s is not %s", key, what, expected);
 }
 
-static void add_eos(struct generation_settings *settings, int64_t id) {
+bool generation_settings_is_end(const struct generation_settings *settings, int64_t id) {
     for (uint32_t i = 0; i < settings->eos_count; i++)
         if (settings->eos_ids[i] == id)
-            return;
-    if (id >= 0 && id <= INT32_MAX && settings->eos_count < 2 * MODEL_MAX_EOS)
+            return true;
+    return false;
+}
+
+static void add_eos(struct generation_settings *settings, int64_t id) {
+    if (id >= 0 && id <= INT32_MAX && settings->eos_count < 2 * MODEL_MAX_EOS
+        && !generation_settings_is_end(settings, id))
         settings->eos_ids[settings->eos_count++] = (int32_t)id;
 }
 
@@ -81,10 +86,7 @@ static bool add_rule_of(struct token_rules *rules, const json_t *value, float bi
 /* As transformers does it, bad words that are just an end token do not count. */
 static bool is_end(const struct generation_settings *settings, const json_t *value) {
     const json_t *id = json_is_array(value) && json_array_size(value) == 1 ? json_array_get(value, 0) : value;
-    for (uint32_t i = 0; i < settings->eos_count; i++)
-        if (json_is_integer(id) && json_integer_value(id) == settings->eos_ids[i])
-            return true;
-    return false;
+    return json_is_integer(id) && generation_settings_is_end(settings, json_integer_value(id));
 }
 
 static bool read_bans(struct generation_settings *settings, const json_t *object, const char *key,

@@ -58,6 +58,8 @@ bool generation_settings_read(struct generation_settings *settings, const json_t
 /* Whether generation_settings_read() knows a key. */
 bool generation_settings_knows(const char *key);
 
+bool generation_settings_is_end(const struct generation_settings *settings, int64_t id);   /* of eos_ids */
+
 /* How many sequences the engine needs at a time: beams run beside the prompt. */
 uint32_t generation_settings_sequences(const struct generation_settings *settings);
 
