@@ -10,26 +10,30 @@
 #include <string.h>
 #include <unistd.h>
 
+struct hash_bar {
+    bool is_terminal;     /* it is shown */
+    double next;          /* seconds_now() when it changes */
+};
+
 static bool hash_tick(void *context, uint64_t done, uint64_t total) {
-    double *next = context, now = seconds_now();
+    struct hash_bar *bar = context;
+    double now = seconds_now();
     if (interrupted_by)
         return false;
-    if (total && (now >= *next || done == total)) {
+    if (bar->is_terminal && total && (now >= bar->next || done == total)) {
         fprintf(stderr, "\rhashing the model's files: %3d %%%s", (int)(done * 100 / total),
                 done == total ? "\r\033[K" : "");
-        *next = now + 0.1;
+        bar->next = now + 0.1;
     }
     return true;
 }
 
-static bool find_hashes(struct loaded_model *loaded, const struct run_options *options,
-                        struct model_hashes *hashes, struct error *err) {
+static bool find_hashes(struct loaded_model *loaded, const struct run_options *options, struct error *err) {
     struct hash_cache cache = plan_store_hash_cache(loaded->store);
+    struct hash_bar bar = { .is_terminal = isatty(STDERR_FILENO), .next = seconds_now() + 0.5 };
     if (options->verify)
         cache.find = NULL;
-    double next = seconds_now() + 0.5;
-    bool ok = model_hash(loaded->model, &cache, isatty(STDERR_FILENO) ? hash_tick : NULL, &next,
-                         hashes, err);
+    bool ok = model_hash(loaded->model, &cache, hash_tick, &bar, &loaded->hashes, err);
     if (!ok && interrupted_by)
         error_set(err, ERROR_INTERRUPTED, "interrupted while hashing");
     return ok;
@@ -46,8 +50,7 @@ static void repair_command(const struct run_options *options, char *text, size_t
 
 /* No plan under these weights: if the same path was planned before, its files
  * have changed. */
-static bool explain_no_plan(struct loaded_model *loaded, const struct run_options *options,
-                            const struct model_hashes *hashes, struct error *err) {
+static bool explain_no_plan(const struct loaded_model *loaded, const struct run_options *options, struct error *err) {
     struct plan **plans = NULL;
     uint32_t count = 0;
     char command[512];
@@ -62,7 +65,7 @@ static bool explain_no_plan(struct loaded_model *loaded, const struct run_option
             error_set(err, ERROR_STALE,
                       "the files of model '%s' changed since plan %" PRId64
                       ": weights hash was '%.12s...' and is '%.12s...'; run: %s", options->model,
-                      plans[i]->id, plans[i]->weights_hash, hashes->weights, command);
+                      plans[i]->id, plans[i]->weights_hash, loaded->hashes.weights, command);
             break;
         }
     plan_store_free_plans(plans, count);
@@ -106,12 +109,12 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
     uint32_t count = 0, chosen = 0;
     struct opencl_devices present = { 0 };
     bool ok = false;
-    if (!find_hashes(loaded, options, &loaded->hashes, err)
+    if (!find_hashes(loaded, options, err)
         || !plan_store_find_plans(loaded->store, loaded->hashes.weights, options->plan_name, &plans, &count,
                                   err))
         return false;
     if (!count) {
-        explain_no_plan(loaded, options, &loaded->hashes, err);
+        explain_no_plan(loaded, options, err);
         goto cleanup;
     }
     if (!choose_icds(plans, count, err) || !opencl_enumerate(&present, NULL, err))
@@ -129,7 +132,7 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
     }
     loaded->plan = plans[chosen];
     plans[chosen] = plans[--count];
-    ok = ok && model_take_formats(loaded->model, loaded->plan, err);
+    ok = model_take_formats(loaded->model, loaded->plan, err);
 cleanup:
     opencl_devices_release(&present);
     plan_store_free_plans(plans, count);
