@@ -13,17 +13,23 @@
 #define MOST_CONTEXT (1u << 26)
 #define MOST_MICRO_BATCH (1u << 16)
 
+/* The sentence, and the command that makes the plan anew, with one more `option` or "". */
+static bool plan_again(const struct engine *engine, const char *sentence, const char *option, struct error *err) {
+    char name[96] = "";
+    if (engine->plan->name[0] && strcmp(engine->plan->name, "default") != 0)
+        snprintf(name, sizeof name, " --name '%s'", engine->plan->name);
+    return error_set(err, ERROR_STALE, "%s; plan it again: phiplan '%s'%s%s", sentence,
+                     engine->model->source.argument ? engine->model->source.argument : engine->plan->model_path,
+                     option, name);
+}
+
 bool engine_stale(const struct engine *engine, struct error *err, const char *format, ...) {
-    char sentence[512], name[96] = "";
+    char sentence[512];
     va_list args;
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
-    if (engine->plan->name[0] && strcmp(engine->plan->name, "default") != 0)
-        snprintf(name, sizeof name, " --name '%s'", engine->plan->name);
-    return error_set(err, ERROR_STALE, "%s; plan it again: phiplan '%s'%s", sentence,
-                     engine->model->source.argument ? engine->model->source.argument : engine->plan->model_path,
-                     name);
+    return plan_again(engine, sentence, "", err);
 }
 
 /* What this version runs: in a layout that it knows. */
@@ -277,8 +283,10 @@ bool engine_check_memory(struct engine *engine, struct error *err) {
         uint32_t context = fitting_context(engine);
         if (context == 0)
             return engine_stale(engine, err, "%s%s, and no context fits", what, why);
-        return error_set(err, ERROR_STALE, "%s%s, for a context of %u; plan it again: phiplan '%s' --ctx %u", what,
-                         why, engine->context, engine->model->source.argument, context);
+        char sentence[384], option[24];
+        snprintf(sentence, sizeof sentence, "%s%s, for a context of %u", what, why, engine->context);
+        snprintf(option, sizeof option, " --ctx %u", context);
+        return plan_again(engine, sentence, option, err);
     }
     return check_host(engine, err);
 }

@@ -326,6 +326,10 @@ static void small_budget(struct plan *plan) {
     plan->devices[0].budget_bytes = 6 << 20;
     plan->request.context = 4096;
 }
+static void small_budget_of_another(struct plan *plan) {
+    small_budget(plan);
+    strcpy(plan->name, "fast");
+}
 static void tiny_budget(struct plan *plan) { plan->devices[0].budget_bytes = 4096; }
 static void huge_memory(struct plan *plan) { plan->devices[0].budget_bytes = UINT64_MAX / 2; }
 static void larger_buffers(struct plan *plan) { plan->devices[0].max_buffer_bytes = UINT64_MAX / 2; }
@@ -353,6 +357,7 @@ static void a_plan_that_no_longer_fits_the_machine_is_stale(void **state) {
     refuse(other_device, false, ERROR_STALE, "Abacus", "--name 'fast'");
     refuse(set_environment, false, ERROR_STALE, "'DRI_PRIME' was 'pci-9'", "phiplan '");
     refuse(small_budget, false, ERROR_STALE, "may use 6.3 MB", "--ctx ");
+    refuse(small_budget_of_another, false, ERROR_STALE, "--ctx ", "--name 'fast'");
     refuse(tiny_budget, true, ERROR_STALE, "--exact", "no context fits");
 }
 
