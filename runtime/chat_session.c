@@ -1,6 +1,7 @@
 #include "runtime/chat_session.h"
 
 #include "common/json.h"
+#include "runtime/json_text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -310,8 +311,8 @@ const char *chat_session_system(const struct chat_session *chat) {
 bool chat_session_save(const struct chat_session *chat, const char *path, struct error *err) {
     json_t *messages = json_array();
     for (uint32_t i = 0; i < chat->count; i++)
-        json_array_append_new(messages, json_pack("{s:s, s:s}", "role", chat->messages[i].role, "content",
-                                                  chat->messages[i].content));
+        json_array_append_new(messages, json_pack("{s:s, s:o}", "role", chat->messages[i].role, "content",
+            json_text(chat->messages[i].content, strlen(chat->messages[i].content))));
     json_t *object = json_pack("{s:s, s:o}", "model", chat->loaded->model->name, "messages", messages);
     char *part = NULL;
     bool ok = object && json_array_size(messages) == chat->count && asprintf(&part, "%s.part", path) > 0;

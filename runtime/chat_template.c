@@ -2,7 +2,7 @@
 
 #include "common/file_map.h"
 #include "runtime/jinja.h"
-#include "runtime/unicode.h"
+#include "runtime/json_text.h"
 
 #include <string.h>
 
@@ -64,16 +64,6 @@ struct chat_context chat_context_of(const struct tokenizer *tokenizer) {
                                   .named_tokens = tokenizer_named_texts(tokenizer), .add_generation_prompt = true };
 }
 
-/* A JSON string; what is not UTF-8 in it becomes U+FFFD, as it would among the tokens. */
-static json_t *string_value(const char *bytes) {
-    struct text text;
-    text_init(&text);
-    utf8_append_repaired(&text, bytes, strlen(bytes));
-    json_t *value = text.failed ? NULL : json_stringn(text.bytes, text.length);
-    text_release(&text);
-    return value;
-}
-
 /* False where memory is short. Takes over `value`, which may be NULL for the same reason. */
 static bool set(json_t *object, const char *name, json_t *value) {
     return value && json_object_set_new(object, name, value) == 0;
@@ -81,7 +71,7 @@ static bool set(json_t *object, const char *name, json_t *value) {
 
 /* A token that the model does not have stays undefined. */
 static bool set_token(json_t *object, const char *name, const char *token) {
-    return !*token || set(object, name, string_value(token));
+    return !*token || set(object, name, json_text(token, strlen(token)));
 }
 
 bool chat_template_render_json(const char *source, const char *name, const json_t *messages,
@@ -110,8 +100,8 @@ bool chat_template_render(const char *source, const char *name,
     bool ok = list != NULL;
     for (size_t i = 0; i < count && ok; i++) {
         json_t *message = json_object();
-        ok = message && set(message, "role", string_value(messages[i].role))
-            && set(message, "content", string_value(messages[i].content))
+        ok = message && set(message, "role", json_text(messages[i].role, strlen(messages[i].role)))
+            && set(message, "content", json_text(messages[i].content, strlen(messages[i].content)))
             && json_array_append(list, message) == 0;
         json_decref(message);
     }

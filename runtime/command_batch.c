@@ -9,6 +9,7 @@
 #include "common/json.h"
 #include "runtime/chat_session.h"
 #include "runtime/commands.h"
+#include "runtime/json_text.h"
 #include "runtime/prompt.h"
 #include "runtime/prompt_lanes.h"
 
@@ -201,9 +202,9 @@ static void add_results(json_t *object, const struct prompt *prompt, const struc
     json_t *list = json_array();
     for (uint32_t i = 0; i < result->sequence_count; i++) {
         const struct generated *sequence = &result->sequences[i];
-        json_t *text = json_stringn(sequence->text.bytes, sequence->text.length);
-        json_array_append_new(list, json_pack("{s:o, s:s, s:i, s:o}", "text", text ? text : json_string(""),
-            "finish_reason", finish_reason_name(sequence->finish), "new_tokens", (int)sequence->count, "score",
+        json_array_append_new(list, json_pack("{s:o, s:s, s:i, s:o}", "text",
+            json_text(sequence->text.bytes, sequence->text.length), "finish_reason",
+            finish_reason_name(sequence->finish), "new_tokens", (int)sequence->count, "score",
             sequence->has_score ? json_real((double)sequence->score) : json_null()));
         if (sequence->is_cut)
             json_object_set_new(json_array_get(list, i), "complete", json_false());

@@ -2,6 +2,7 @@
 #include "common/json.h"
 #include "runtime/commands.h"
 #include "runtime/generate.h"
+#include "runtime/json_text.h"
 #include "runtime/loaded_model.h"
 #include "runtime/prompt.h"
 #include "runtime/prompt_cache.h"
@@ -82,9 +83,8 @@ static json_t *sequence_list(const struct generation *result, const struct promp
         if (full_text)
             text_append_bytes(&text, prompt->text.bytes, prompt->text.length);
         text_append_bytes(&text, sequence->text.bytes, sequence->text.length);
-        json_t *string = json_stringn(text.bytes, text.length);
         json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o}", "ids", ids, "text",
-            string ? string : json_string(""), "finish_reason", finish_reason_name(sequence->finish), "score",
+            json_text(text.bytes, text.length), "finish_reason", finish_reason_name(sequence->finish), "score",
             sequence->has_score ? json_real((double)sequence->score) : json_null()));
         if (sequence->is_cut)
             json_object_set_new(json_array_get(list, i), "complete", json_false());

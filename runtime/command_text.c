@@ -2,6 +2,7 @@
 #include "common/json.h"
 #include "runtime/chat_template.h"
 #include "runtime/commands.h"
+#include "runtime/json_text.h"
 #include "runtime/option_values.h"
 #include "runtime/prompt.h"
 
@@ -10,12 +11,6 @@
 #include <string.h>
 
 #define MESSAGES_LIMIT ((size_t)64 << 20)
-
-/* As a JSON string; bytes that are no UTF-8 become U+FFFD. */
-static json_t *json_text(const char *bytes, size_t size) {
-    json_t *string = json_stringn(bytes, size);
-    return string ? string : json_string("\xef\xbf\xbd");
-}
 
 static bool print_tokens(const struct tokenizer *tokenizer, const int32_t *ids, uint32_t count,
                          bool as_json, struct error *err) {

@@ -69,6 +69,8 @@ expect "template renders the conversation" 0 "Hi"
 printf 'Say {prompt} now' > "$work/form"
 run "$phirun" "$model" -p Hello --template "$work/form" --full-text -n 1
 expect "a file with a placeholder is a prompt template" 0 "Say Hello now"
+run "$phirun" "$model" -p "$(printf 'caf\351 noir')" --raw --full-text --json -n 1
+expect "bytes that are no UTF-8 do not take the answer along" 0 '"text":"caf� noir'
 
 # ---- stale plans
 sql "update plan_device set driver = 'older' where plan = (select max(id) from plan)"
