@@ -4,6 +4,7 @@
 #include "runtime/json_text.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,13 +316,20 @@ bool chat_session_save(const struct chat_session *chat, const char *path, struct
             json_text(chat->messages[i].content, strlen(chat->messages[i].content))));
     json_t *object = json_pack("{s:s, s:o}", "model", chat->loaded->model->name, "messages", messages);
     char *part = NULL;
-    bool ok = object && json_array_size(messages) == chat->count && asprintf(&part, "%s.part", path) > 0;
-    if (!ok)
-        error_set(err, ERROR_FAILED, "cannot save the conversation: out of memory");
-    /* A complete file or none: an older one stays until the new one is whole. */
-    else if (json_dump_file(object, part, JSON_INDENT(2)) != 0 || rename(part, path) != 0) {
-        ok = error_set(err, ERROR_FAILED, "cannot write '%s': %s", path, strerror(errno));
-        unlink(part);
+    bool ok = object && json_array_size(messages) == chat->count;
+    if (!ok || asprintf(&part, "%s.XXXXXX", path) < 0) {
+        part = NULL;
+        ok = error_set(err, ERROR_FAILED, "cannot save the conversation: out of memory");
+    } else {
+        /* A complete file or none: an older one stays until the new one is whole. The name of
+         * the new one is nobody's yet. */
+        int file = mkostemp(part, O_CLOEXEC);
+        ok = file >= 0 && json_dumpfd(object, file, JSON_INDENT(2)) == 0;
+        ok = (file < 0 || close(file) == 0) && ok && rename(part, path) == 0;
+        if (!ok)
+            error_set(err, ERROR_FAILED, "cannot write '%s': %s", path, strerror(errno));
+        if (!ok && file >= 0)
+            unlink(part);
     }
     json_decref(object);
     free(part);

@@ -55,8 +55,10 @@ expect "/reset keeps the system message" 0 "(1 messages"
 first=$(head -1 "$work/out")
 talk "/load $work/talk.json" /regen
 equal "/load goes on with it" "$first" "$out"
+echo mine > "$work/bytes.json.part"
 talk "$(printf 'caf\351')" "/save $work/bytes.json"
 equal "bytes that are no UTF-8 do not stop it" "caf�" "$(json "$work/bytes.json" '$.messages[0].content')"
+equal "files with other names stay as they are" mine "$(cat "$work/bytes.json.part")"
 printf '{"messages":[{"role":"user"}]}' > "$work/bad.json"
 talk 'Hello there' "/load $work/bad.json" '/stats'
 expect "a file without content is refused" 0 "needs a role and a content"
