@@ -45,7 +45,7 @@ void prompt_cache_init(struct prompt_cache *cache, const char *path, const struc
     kv_file_clear(path);
 }
 
-/* Sets *is_whole where the file's tokens begin with all `count`. */
+/* How many tokens the file has in common with these. */
 static uint32_t common_prefix(const struct kv_file *file, const int32_t *tokens, uint32_t count) {
     uint32_t common = 0;
     while (common < count && common < file->token_count && file->tokens[common] == tokens[common])
@@ -77,12 +77,11 @@ void prompt_cache_restore(struct prompt_cache *cache, struct session *session, c
     common = common < most ? common : most;
     /* Keys that were turned by the other factors of LongRoPE are of no use. */
     if (common && session_wants_long(session, length) == file.long_rope) {
-        if (session_restore(session, file.tokens, common, file.long_rope, read_page, &file, &err))
-            cache->restored = common;
-        else
-            cache->is_damaged = true;
+        cache->is_damaged = !session_restore(session, file.tokens, common, file.long_rope, read_page, &file, &err);
         if (cache->is_damaged)
             tell(cache, &err, "ignored");
+        else
+            cache->restored = common;
     }
     kv_file_close(&file);
 }
