@@ -9,7 +9,7 @@ bool answer_begin(struct answer *answer, const struct tokenizer *tokenizer,
     if (!tokenizer)
         return !settings->stop_count
                || error_set(err, ERROR_USAGE, "stop strings need a tokenizer, which the model has not; give --eos IDS");
-    answer->stream = token_stream_new(tokenizer, prompt, count, true);
+    answer->stream = token_stream_new(tokenizer, prompt, count);
     return answer->stream || error_set(err, ERROR_FAILED, "cannot start the answer: out of memory");
 }
 

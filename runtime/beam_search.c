@@ -312,7 +312,7 @@ static bool start(struct search *search, const float *logits, struct error *err)
         || !search->heap || !search->logits)
         return error_set(err, ERROR_FAILED, "cannot search with %u beams: out of memory", search->width);
     for (uint32_t i = 0; i < search->width; i++)
-        search->sequences[i] = (request->fork_sequence ? request->fork_sequence : 1) + i;
+        search->sequences[i] = 1 + i;
     memcpy(search->logits, logits, search->vocab * sizeof *logits);
     search->running = 1;
     if (search->constraint)

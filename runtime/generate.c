@@ -281,8 +281,7 @@ static bool run_lanes(struct run *run, const struct sampler_settings *sampling, 
     run->result->prefill_s = seconds_now() - run->started;
     double decoding = seconds_now();
     for (uint32_t i = 1; ok && i < run->lane_count; i++) {
-        run->lanes[i].session = session_fork(request->session,
-                                             (request->fork_sequence ? request->fork_sequence : 1) + i - 1, err);
+        run->lanes[i].session = session_fork(request->session, i, err);
         ok = run->lanes[i].session != NULL;
     }
     is_started = ok;
@@ -349,7 +348,7 @@ static bool start_grammar(struct run *run, struct error *err) {
         return true;
     if (!request->tokenizer)
         return error_set(err, ERROR_USAGE, "a grammar needs a tokenizer, which the model has not");
-    struct token_stream *stream = token_stream_new(request->tokenizer, request->prompt, request->count, true);
+    struct token_stream *stream = token_stream_new(request->tokenizer, request->prompt, request->count);
     run->states = calloc(run->lane_count, sizeof *run->states);
     run->drops_space = stream && token_stream_at_start(stream);
     token_stream_free(stream);

@@ -39,8 +39,8 @@ typedef bool generate_text(void *context, const char *bytes, size_t length, stru
 
 struct generate_request {
     struct session *session;  /* may hold anything: what it has in common with the prompt is not run again */
-    struct engine *engine;    /* the session's; opened for generation_settings_sequences() */
-    uint32_t fork_sequence;   /* several sequences use the engine's from this one on; 0: from 1 */
+    struct engine *engine;    /* the session's; several sequences use its sequences from 1 on: it has to be
+                               * opened for generation_settings_sequences() */
     const struct tokenizer *tokenizer;   /* NULL: ids only */
     const struct generation_settings *settings;
     struct constraint_store *constraints;   /* of the settings' grammar, for several calls; may be NULL */

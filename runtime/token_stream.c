@@ -39,23 +39,21 @@ bool tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, uin
 struct token_stream {
     const struct tokenizer *tokenizer;   /* borrowed */
     struct decode_state state;
-    bool skip_special;
 };
 
 struct token_stream *token_stream_new(const struct tokenizer *tokenizer, const int32_t *prompt,
-                                      uint32_t prompt_count, bool skip_special) {
+                                      uint32_t prompt_count) {
     struct token_stream *stream = calloc(1, sizeof *stream);
     if (!stream)
         return NULL;
     stream->tokenizer = tokenizer;
-    stream->skip_special = skip_special;
     decode_begin(&stream->state, tokenizer->decoder);
     /* The prompt sets the state as if it had been decoded; its text is not wanted,
      * nor are ids that cannot be decoded. */
     struct text discarded;
     text_init(&discarded);
     for (uint32_t i = 0; i < prompt_count; i++) {
-        feed(tokenizer, &stream->state, prompt[i], skip_special, &discarded, NULL);
+        feed(tokenizer, &stream->state, prompt[i], true, &discarded, NULL);
         text_clear(&discarded);
     }
     decode_cut(&stream->state, &discarded);
@@ -71,7 +69,7 @@ void token_stream_free(struct token_stream *stream) {
 }
 
 bool token_stream_feed(struct token_stream *stream, int32_t id, struct text *out, struct error *err) {
-    return feed(stream->tokenizer, &stream->state, id, stream->skip_special, out, err)
+    return feed(stream->tokenizer, &stream->state, id, true, out, err)
         && check(&stream->state, out, err);
 }
 

@@ -40,10 +40,10 @@ bool tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, uin
  * half a UTF-8 character, and all of it together is what tokenizer_decode() gives.
  * A run of byte pieces (<0x0A> of SentencePiece vocabularies) is certain only when
  * it ends, because one bad byte makes the whole run U+FFFD. `prompt` ids give the
- * context (the first new token keeps its leading space). */
+ * context (the first new token keeps its leading space). Special tokens are left out. */
 struct token_stream;
 struct token_stream *token_stream_new(const struct tokenizer *tokenizer, const int32_t *prompt,
-                                      uint32_t prompt_count, bool skip_special);
+                                      uint32_t prompt_count);
 void token_stream_free(struct token_stream *stream);
 bool token_stream_feed(struct token_stream *stream, int32_t id, struct text *out, struct error *err);
 bool token_stream_end(struct token_stream *stream, struct text *out, struct error *err);  /* flush the rest */

@@ -8,7 +8,7 @@ static void check_stream(const struct tokenizer *tokenizer, const int32_t *ids, 
                          const struct text *expected) {
     struct text streamed;
     text_init(&streamed);
-    struct token_stream *stream = token_stream_new(tokenizer, NULL, 0, true);
+    struct token_stream *stream = token_stream_new(tokenizer, NULL, 0);
     REQUIRE(stream);
     for (uint32_t i = 0; i < count; i++)
         REQUIRE(token_stream_feed(stream, ids[i], &streamed, NULL));

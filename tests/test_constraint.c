@@ -48,7 +48,7 @@ static void walk(const struct tokenizer *tokenizer, struct constraint *constrain
     int32_t prompt = 5, ids[256], end = 2;
     uint32_t count = 0, state = constraint_start(constraint);
     uint64_t random = seed;
-    struct token_stream *stream = token_stream_new(tokenizer, &prompt, starts_bare ? 0 : 1, true);
+    struct token_stream *stream = token_stream_new(tokenizer, &prompt, starts_bare ? 0 : 1);
     struct text text;
     text_init(&text);
     assert_non_null(stream);

@@ -156,7 +156,7 @@ static void check_streaming(const struct tokenizer *tokenizer, const json_t *roo
         size_t reference = 0;
         struct text text;
         text_init(&text);
-        struct token_stream *stream = token_stream_new(tokenizer, NULL, 0, true);
+        struct token_stream *stream = token_stream_new(tokenizer, NULL, 0);
         assert_non_null(stream);
         for (size_t k = 0; k < count; k++) {
             size_t before = text.length;

@@ -180,7 +180,7 @@ static void a_stream_goes_on_where_the_prompt_ended(void **state) {
     assert_true(word > 0 && half[0] > 0 && half[1] > 0);
     struct text text;
     text_init(&text);
-    struct token_stream *stream = token_stream_new(tokenizer, &word, 1, true);
+    struct token_stream *stream = token_stream_new(tokenizer, &word, 1);
     ASSERT_OK(token_stream_feed(stream, word, &text, &err), err);
     assert_string_equal(text.bytes, " the");
     ASSERT_OK(token_stream_feed(stream, half[0], &text, &err), err);
@@ -193,7 +193,7 @@ static void a_stream_goes_on_where_the_prompt_ended(void **state) {
     assert_string_equal(text.bytes, " the\xc3\xa9 the\xef\xbf\xbd");
     token_stream_free(stream);
     text_clear(&text);
-    stream = token_stream_new(tokenizer, NULL, 0, true);
+    stream = token_stream_new(tokenizer, NULL, 0);
     ASSERT_OK(token_stream_feed(stream, word, &text, &err), err);
     assert_string_equal(text.bytes, "the");
     token_stream_free(stream);
@@ -202,7 +202,7 @@ static void a_stream_goes_on_where_the_prompt_ended(void **state) {
     text_clear(&text);
     int32_t line_end = tokenizer_id(tokenizer, "<0x0A>");
     assert_true(line_end > 0);
-    stream = token_stream_new(tokenizer, (int32_t[]){ word, line_end }, 2, true);
+    stream = token_stream_new(tokenizer, (int32_t[]){ word, line_end }, 2);
     ASSERT_OK(token_stream_feed(stream, word, &text, &err), err);
     assert_string_equal(text.bytes, " the");
     token_stream_free(stream);
