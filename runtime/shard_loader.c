@@ -21,21 +21,15 @@ bool shard_list_buffers(const struct model *model, const struct part_range *part
 static bool create(struct device_memory *memory, const struct shard_request *request, size_t index,
                    struct error *err) {
     const struct buffer_spec *spec = &memory->list.specs[index];
-    if (spec->kind == BUFFER_WEIGHTS) {
-        memory->buffers[index] = weight_loader_buffer(&memory->weights, spec, err);
-        memory->bytes_allocated += spec->bytes;
-        return memory->buffers[index] != NULL;
-    }
     cl_mem_flags flags = spec->role == BUFFER_WINDOW ? CL_MEM_READ_ONLY : CL_MEM_READ_WRITE;
     if (spec->kind == BUFFER_STAGING)
         flags |= CL_MEM_ALLOC_HOST_PTR;   /* pinned, where that matters */
-    cl_int code;
-    memory->buffers[index] = clCreateBuffer(request->context, flags, spec->bytes, NULL, &code);
-    if (!memory->buffers[index])
-        return opencl_failed(err, code, "cannot allocate %.1f MB (%s) on '%s'; plan it with a lower --max-memory",
-                             1e-6 * (double)spec->bytes, buffer_role_name(spec->role), request->device);
-    memory->bytes_allocated += spec->bytes;
-    return true;
+    cl_mem buffer = spec->kind == BUFFER_WEIGHTS
+        ? weight_loader_buffer(&memory->weights, spec, err)
+        : device_buffer_new(request->context, flags, spec, request->device, err);
+    memory->buffers[index] = buffer;
+    memory->bytes_allocated += buffer ? spec->bytes : 0;
+    return buffer != NULL;
 }
 
 static bool open_window(struct device_memory *memory, const struct shard_request *request, struct error *err) {

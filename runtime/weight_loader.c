@@ -6,6 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+cl_mem device_buffer_new(cl_context context, cl_mem_flags flags, const struct buffer_spec *spec, const char *device,
+                         struct error *err) {
+    cl_int code;
+    cl_mem buffer = clCreateBuffer(context, flags, spec->bytes, NULL, &code);
+    if (!buffer)
+        opencl_failed(err, code, "cannot allocate %.1f MB (%s) on '%s'; plan it with a lower --max-memory",
+                      1e-6 * (double)spec->bytes, buffer_role_name(spec->role), device);
+    return buffer;
+}
+
 /* Bytes that are as the buffer wants them and stay where they are. */
 struct place {
     const uint8_t *bytes;   /* NULL: nowhere */
@@ -80,12 +90,9 @@ static bool fill(const struct weight_loader *loader, const struct buffer_spec *s
 static cl_mem copy(struct weight_loader *loader, const struct buffer_spec *spec, const struct artifact *artifact,
                    const struct artifact_entry *entry, struct error *err) {
     cl_int code;
-    cl_mem buffer = clCreateBuffer(loader->context, CL_MEM_READ_ONLY, spec->bytes, NULL, &code);
-    if (!buffer) {
-        opencl_failed(err, code, "cannot allocate %.1f MB (%s) on '%s'; plan it with a lower --max-memory",
-                      1e-6 * (double)spec->bytes, buffer_role_name(spec->role), loader->device);
+    cl_mem buffer = device_buffer_new(loader->context, CL_MEM_READ_ONLY, spec, loader->device, err);
+    if (!buffer)
         return NULL;
-    }
     void *bytes = clEnqueueMapBuffer(loader->queue, buffer, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0,
                                      spec->used_bytes, 0, NULL, NULL, &code);
     bool ok = bytes || opencl_failed(err, code, "cannot map %llu bytes of weights on '%s'",

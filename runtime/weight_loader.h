@@ -27,6 +27,11 @@ struct weight_loader {
     uint64_t stored_bytes;         /* of the weights in the buffers made, as the model stores them */
 };
 
+/* An entry's bytes on a device, not filled; the caller releases them. NULL on failure. `device`: its
+ * name, for the sentence. */
+cl_mem device_buffer_new(cl_context context, cl_mem_flags flags, const struct buffer_spec *spec, const char *device,
+                         struct error *err);
+
 /* The buffer of a BUFFER_WEIGHTS entry, filled; the caller releases it. NULL on failure. */
 cl_mem weight_loader_buffer(struct weight_loader *loader, const struct buffer_spec *spec, struct error *err);
 
