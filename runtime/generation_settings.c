@@ -103,16 +103,16 @@ static bool read_bans(struct generation_settings *settings, const json_t *object
     return true;
 }
 
-/* [[[ids], bias], ...] as in generation_config.json */
+/* [[[ids], bias], ...] as in generation_config.json; what was typed has null for a bias that bans. */
 static bool read_sequence_bias(struct generation_settings *settings, const json_t *object, const char *what,
                                struct error *err) {
     const json_t *list = json_object_get(object, "sequence_bias");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *pair = json_array_get(list, i), *bias = json_array_get(pair, 1);
-        if (json_array_size(pair) != 2 || !json_is_number(bias))
+        if (json_array_size(pair) != 2 || !(json_is_number(bias) || json_is_null(bias)))
             return wrong(what, "sequence_bias", "a list of [[ids], bias]", err);
-        if (!add_rule_of(&settings->biases, json_array_get(pair, 0), (float)json_number_value(bias),
-                         "sequence_bias", what, err))
+        if (!add_rule_of(&settings->biases, json_array_get(pair, 0),
+                         json_is_null(bias) ? -INFINITY : (float)json_number_value(bias), "sequence_bias", what, err))
             return false;
     }
     return !list || json_is_null(list) || json_is_array(list)

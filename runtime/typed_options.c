@@ -19,7 +19,7 @@ const struct typed_option typed_options[TYPED_OPTIONS] = {
     { TYPED_STRINGS, 0, "stop", "stop_strings", "TEXT", "stop where TEXT comes out, and leave it out; again for more" },
     { TYPED_STRINGS, 0, "stop-strings", NULL, "TEXT", "the same" },
     { TYPED_FLAG, 0, "keep-stop", NULL, NULL, "leave the text that stopped in" },
-    { TYPED_BIAS, 0, "logit-bias", NULL, "IDS=BIAS", "add BIAS to the last of IDS after the others; again for more" },
+    { TYPED_BIAS, 0, "logit-bias", "sequence_bias", "IDS=BIAS", "add BIAS to the last of IDS after the others; again for more" },
     { TYPED_NUMBER, 0, "repetition-penalty", NULL, "R", "make seen tokens less likely (1: off)" },
     { TYPED_COUNT, 0, "no-repeat-ngram-size", NULL, "N", "never the same N tokens in a row again" },
     { TYPED_STRINGS, 0, "bad-words", NULL, "TEXT", "never TEXT, as tokenized on its own; again for more" },
@@ -83,8 +83,9 @@ static bool read_id_list(const char *option, const char *text, json_t **value, s
     return count ? true : error_set(err, ERROR_USAGE, "%s takes token ids, not '%s'", option, text);
 }
 
-/* 1,2,3=BIAS; a single id also as llama.cpp spells it: 5+1.5, 5-1.5, 5-inf, 5=false. */
-static bool read_bias(const char *option, const char *text, const char **key, json_t **value, struct error *err) {
+/* 1,2,3=BIAS; a single id also as llama.cpp spells it: 5+1.5, 5-1.5, 5-inf, 5=false. JSON has no
+ * infinity: null stands for the bias that bans. */
+static bool read_bias(const char *option, const char *text, json_t **value, struct error *err) {
     size_t split = strcspn(text, "=+-");
     char *ids = strndup(text, split);
     if (!ids)
@@ -96,10 +97,8 @@ static bool read_bias(const char *option, const char *text, const char **key, js
                           : error_set(err, ERROR_USAGE, "%s takes IDS=BIAS, not '%s'", option, text);
     ok = ok && read_id_list(option, ids, value, err);
     free(ids);
-    if (ok && bans)
-        *key = "bad_words_ids";
-    else if (ok)
-        *value = json_pack("[o, f]", *value, (double)bias);
+    if (ok)
+        *value = bans ? json_pack("[o, n]", *value) : json_pack("[o, f]", *value, (double)bias);
     return ok;
 }
 
@@ -115,9 +114,9 @@ static bool read_text(const char *option, const char *path, json_t **value, stru
 
 /* ---- the object ---- */
 
-/* The key under which an option's value is kept; biases that ban have another one. */
+/* The key under which an option's value is kept. */
 static void key_of(const struct typed_option *option, char key[40]) {
-    snprintf(key, 40, "%s", option->kind == TYPED_BIAS ? "sequence_bias" : option->key ? option->key : option->name);
+    snprintf(key, 40, "%s", option->key ? option->key : option->name);
     for (char *at = key; (at = strchr(at, '-'));)
         *at = '_';
 }
@@ -133,9 +132,8 @@ static bool keep(json_t *typed, const char *key, json_t *value, bool is_list, st
 }
 
 bool typed_option_apply(json_t *typed, const struct typed_option *option, const char *text, struct error *err) {
-    char shown[40], own_key[40];
-    const char *key = own_key;
-    key_of(option, own_key);
+    char shown[40], key[40];
+    key_of(option, key);
     if (option->letter)
         snprintf(shown, sizeof shown, "-%c", option->letter);
     else
@@ -162,7 +160,7 @@ bool typed_option_apply(json_t *typed, const struct typed_option *option, const 
             ok = error_set(err, ERROR_USAGE, "%s takes text in UTF-8, not '%s'", shown, text);
         break;
     case TYPED_IDS: ok = read_id_list(shown, text, &value, err); break;
-    case TYPED_BIAS: ok = read_bias(shown, text, &key, &value, err); break;
+    case TYPED_BIAS: ok = read_bias(shown, text, &value, err); break;
     case TYPED_TEXT_FILE: ok = read_text(shown, text, &value, err); break;
     case TYPED_JSON_FILE:
         value = json_read_file(text, FILE_LIMIT, err);

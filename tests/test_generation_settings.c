@@ -2,6 +2,7 @@
 
 #include "runtime/generation_settings.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +126,24 @@ static void lists_of_tokens_and_strings_are_kept(void **state) {
     assert_string_equal(settings.stop_strings[1], "b");
 }
 
+/* As llama.cpp's users do it, to go on after an end token; bad words leave end tokens alone. */
+static void a_typed_bias_can_ban_an_end_token(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct run_options options;
+    char *argv[] = { (char *)(uintptr_t)"phirun", (char *)(uintptr_t)"m", (char *)(uintptr_t)"--logit-bias",
+                     (char *)(uintptr_t)"7-inf", NULL };
+    struct model model = model_with(NULL);
+    ASSERT_OK(run_options_parse(&options, 4, argv, &err), err);
+    generation_settings_release(&settings);
+    ASSERT_OK(generation_settings_make(&settings, &model, NULL, &options, &err), err);
+    run_options_release(&options);
+    assert_int_equal(settings.eos_ids[0], 7);
+    assert_int_equal(settings.biases.count, 1);
+    assert_int_equal(settings.biases.rules[0].ids[0], 7);
+    assert_true(settings.biases.rules[0].bias == -INFINITY);
+}
+
 static void the_effective_settings_are_told(void **state) {
     (void)state;
     struct error err;
@@ -175,6 +194,7 @@ int main(void) {
         cmocka_unit_test(a_sampling_option_alone_switches_sampling_on),
         cmocka_unit_test(end_tokens_can_be_replaced_or_ignored),
         cmocka_unit_test(lists_of_tokens_and_strings_are_kept),
+        cmocka_unit_test(a_typed_bias_can_ban_an_end_token),
         cmocka_unit_test(the_effective_settings_are_told),
         cmocka_unit_test(a_config_that_makes_no_sense_is_named),
         cmocka_unit_test(what_does_not_go_together_is_named),

@@ -50,9 +50,9 @@ static void generate_s_options_become_its_keywords(void **state) {
                     "--bad-words-ids 1,2 --bad-words-ids 3 --logit-bias 4,5=2 --logit-bias 6-1 --logit-bias 7=false "
                     "--do-sample --min-new-tokens 2 --no-repeat-ngram-size 3 --max-time 1.5"), err);
     char *text = json_dumps(options.typed, JSON_COMPACT | JSON_SORT_KEYS);
-    assert_string_equal(text, "{\"bad_words_ids\":[[1,2],[3],[7]],\"do_sample\":true,\"early_stopping\":\"never\","
+    assert_string_equal(text, "{\"bad_words_ids\":[[1,2],[3]],\"do_sample\":true,\"early_stopping\":\"never\","
                         "\"max_time\":1.5,\"min_new_tokens\":2,\"no_repeat_ngram_size\":3,\"num_beams\":3,"
-                        "\"sequence_bias\":[[[4,5],2.0],[[6],-1.0]],\"stop_strings\":[\"A\",\"B\"]}");
+                        "\"sequence_bias\":[[[4,5],2.0],[[6],-1.0],[[7],null]],\"stop_strings\":[\"A\",\"B\"]}");
     free(text);
     ASSERT_OK(parse(&options, &err, "m --early-stopping true"), err);
     assert_true(json_is_true(json_object_get(options.typed, "early_stopping")));
