@@ -97,7 +97,7 @@ create table probe (
 create table link (
     source           integer not null references device (id) on delete cascade,  -- the residual vector leaves here
     target           integer not null references device (id) on delete cascade,  -- and arrives here
-    hop_seconds      real,                         -- one residual vector from queue to queue; null: not measured
+    hop_seconds      real,                         -- one residual vector from queue to queue of a context; null: not measured, negative: it cannot be
     bytes_per_s      real,                         -- large copies; null: not measured
     source_concurrent_bytes_per_s real,            -- what the source reads while both run; null: not measured
     target_concurrent_bytes_per_s real,            -- what the target reads while both run; null: not measured

@@ -20,13 +20,17 @@ bool plan_store_save_link(struct plan_store *store, const struct device *source,
         return false;
     bool ok = store_device_row(store, source, what, &from, err) && store_device_row(store, target, what, &to, err) &&
               statement_open(&save, store, what, "INSERT OR REPLACE INTO link (source, target, "
-                             "source_concurrent_bytes_per_s, target_concurrent_bytes_per_s, source_driver, "
-                             "target_driver, measured) VALUES (?, ?, ?, ?, ?, ?, ?)", err);
+                             "source_concurrent_bytes_per_s, target_concurrent_bytes_per_s, hop_seconds, source_driver, "
+                             "target_driver, measured) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", err);
     if (ok) {
         put_i64(&save, from);
         put_i64(&save, to);
         put_rate(&save, rates->source_together);
         put_rate(&save, rates->target_together);
+        if (rates->hop_s != 0)
+            put_double(&save, rates->hop_s);
+        else
+            put_null(&save);
         put_text(&save, source->driver);
         put_text(&save, target->driver);
         put_text(&save, now);
@@ -47,7 +51,7 @@ bool plan_store_link(struct plan_store *store, const struct device *source, cons
     *is_known = false;
     bool failed = true;
     if (statement_open(&read, store, what,
-                       "SELECT l.source_concurrent_bytes_per_s, l.target_concurrent_bytes_per_s FROM link l "
+                       "SELECT l.source_concurrent_bytes_per_s, l.target_concurrent_bytes_per_s, l.hop_seconds FROM link l "
                        "JOIN device s ON s.id = l.source JOIN device t ON t.id = l.target "
                        "WHERE s.identity = ? AND t.identity = ? AND l.source_driver = ? AND l.target_driver = ?", err)) {
         put_text(&read, from);
@@ -57,6 +61,7 @@ bool plan_store_link(struct plan_store *store, const struct device *source, cons
         if (statement_row(&read, &failed, err)) {
             rates->source_together = take_double(&read);
             rates->target_together = take_double(&read);
+            rates->hop_s = take_double(&read);
             *is_known = statement_sound(&read, err);
             failed = !*is_known;
         }

@@ -25,7 +25,8 @@ void device_rates_assume(struct device_rates *rates, const struct device *device
     *rates = (struct device_rates){
         .kv_bytes_per_s = typical[type].decode / 2, .attention_ops_per_s = typical[type].prefill / 4,
         .launch_s = typical[type].launch, .transfer_s = typical[type].transfer,
-        .transfer_bytes_per_s = typical[type].transfer_bytes, .fit = { 1, 1, 1, 0 } };
+        .transfer_bytes_per_s = typical[type].transfer_bytes,
+        .has_host_memory = device->unified_memory, .fit = { 1, 1, 1, 0 } };
     for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++) {
         rates->decode_bytes_per_s[t] = typical[type].decode;
         rates->prefill_ops_per_s[t] = typical[type].prefill;
@@ -364,6 +365,11 @@ double cost_total(const struct model *model, const struct unit_cost *cost, const
 
 static double hop_seconds(const struct device_rates *from, const struct device_rates *to, double bytes) {
     double seconds = 0;
+    if (from && to && from->context && from->context == to->context && from->handover_s > 0 && to->handover_s > 0) {
+        seconds = fmax(from->handover_s, to->handover_s);
+        return from->has_host_memory && to->has_host_memory
+                   ? seconds : seconds + bytes / from->transfer_bytes_per_s + bytes / to->transfer_bytes_per_s;
+    }
     if (from)
         seconds += from->transfer_s + bytes / from->transfer_bytes_per_s;
     if (to)

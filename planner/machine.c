@@ -1,6 +1,7 @@
 #include "planner/machine.h"
 
 #include "common/weight_choice.h"
+#include "planner/probe_hop.h"
 #include "planner/probe_together.h"
 #include "planner/survey_cache.h"
 
@@ -176,12 +177,34 @@ static bool is_in_pool(const struct device *device) {
     return device->usable && device->is_cpu_pool && device->short_name[0] && !device->alias_of[0];
 }
 
-/* How far they slow each other down, once for each pair and its drivers. */
+/* Most pairs whose hop is measured, in a fraction of a second each. */
+#define MOST_HOPS 12u
+
+static bool can_hop(const struct device *device) {
+    return device->usable && device->short_name[0] && !device->alias_of[0];
+}
+
+/* How far they slow each other down. */
+static bool measure_together(const struct machine_request *request, const struct probe_request *probe,
+                             const struct device *const pair[2], struct link_rates *link, struct error *err) {
+    struct together_rates rates;
+    bool ok = probe_together(probe, pair, &rates, err);
+    for (uint32_t d = 0; ok && d < 2 && rates.is_known; d++) {
+        struct probe_value alone = { .what = "alone", .unit = "B/s", .value = rates.alone[d] };
+        ok = plan_store_save_probe(request->store, pair[d], &alone, 1, err);
+    }
+    /* What is not known is kept, too, so that it is not tried at every plan. */
+    link->source_together = rates.is_known ? rates.together[0] : 0;
+    link->target_together = rates.is_known ? rates.together[1] : 0;
+    return ok;
+}
+
+/* What lies between two devices, once for each pair and its drivers. */
 static bool measure_pairs(const struct machine_request *request, const struct probe_request *wanted,
                           const struct device_list *list, struct error *err) {
     struct probe_request probe = *wanted;
     enum tensor_type main_type = cost_main_type(request->model);
-    uint32_t pairs = 0;
+    uint32_t pairs = 0, hops = 0;
     probe.progress = NULL;
     probe.interrupted = request->interrupted;
     for (uint32_t i = 0; i < probe.shape_count; i++) {
@@ -192,33 +215,33 @@ static bool measure_pairs(const struct machine_request *request, const struct pr
             break;
         }
     }
-    for (uint32_t i = 0; i < list->count && pairs < MOST_PAIRS; i++) {
-        for (uint32_t j = i + 1; j < list->count && pairs < MOST_PAIRS; j++) {
+    for (uint32_t i = 0; i < list->count; i++) {
+        for (uint32_t j = i + 1; j < list->count; j++) {
             const struct device *const pair[2] = { &list->devices[i], &list->devices[j] };
-            struct together_rates rates;
             struct link_rates link;
             bool is_known;
-            if (!is_in_pool(pair[0]) || !is_in_pool(pair[1]))
+            if (!can_hop(pair[0]) || !can_hop(pair[1]))
                 continue;
             if (!plan_store_link(request->store, pair[0], pair[1], &link, &is_known, err))
                 return false;
-            if (is_known && !request->measure_again)
+            bool together = is_in_pool(pair[0]) && is_in_pool(pair[1]) && (!is_known || request->measure_again);
+            bool hop = probe_hop_shares(pair[0], pair[1]) && hops < MOST_HOPS &&
+                       (link.hop_s == 0 || request->measure_again);
+            if ((!together && !hop) || (together && pairs == MOST_PAIRS))
                 continue;
             if (isatty(STDERR_FILENO))
                 fprintf(stderr, "\r\033[Kphiplan: %s and %s together", pair[0]->short_name, pair[1]->short_name);
-            bool ok = probe_together(&probe, pair, &rates, err);
+            bool ok = !together || measure_together(request, &probe, pair, &link, err);
+            if (ok && hop) {
+                ok = probe_hop(&probe, pair, &link.hop_s, err);
+                link.hop_s = link.hop_s > 0 ? link.hop_s : -1;
+            }
             if (isatty(STDERR_FILENO))
                 fputs("\r\033[K", stderr);
-            link = (struct link_rates){ rates.together[0], rates.together[1] };
-            for (uint32_t d = 0; ok && d < 2 && rates.is_known; d++) {
-                struct probe_value alone = { .what = "alone", .unit = "B/s", .value = rates.alone[d] };
-                ok = plan_store_save_probe(request->store, pair[d], &alone, 1, err);
-            }
-            if (!rates.is_known)
-                link = (struct link_rates){ 0 };   /* kept, so that it is not tried at every plan */
             if (!ok || !plan_store_save_link(request->store, pair[0], pair[1], &link, err))
                 return false;
-            pairs++;
+            pairs += together;
+            hops += hop;
         }
     }
     return true;
@@ -239,6 +262,12 @@ static void note_pair(struct device_rates *rates, double alone, double together)
         rates->together = part < 0.05 ? 0.05 : part < 1 ? part : 1;
 }
 
+static void note_hop(struct device_rates *a, struct device_rates *b, uint32_t context, double seconds) {
+    a->context = b->context = a->context ? a->context : b->context ? b->context : context;
+    a->handover_s = seconds > a->handover_s ? seconds : a->handover_s;
+    b->handover_s = seconds > b->handover_s ? seconds : b->handover_s;
+}
+
 static bool recall_pairs(struct plan_store *store, const struct probe_results *results, struct machine *machine,
                          struct error *err) {
     for (uint32_t i = 0; store && i < machine->devices.count; i++) {
@@ -246,10 +275,14 @@ static bool recall_pairs(struct plan_store *store, const struct probe_results *r
             const struct device *a = &machine->devices.devices[i], *b = &machine->devices.devices[j];
             struct link_rates link;
             bool is_known;
-            if (!is_in_pool(a) || !is_in_pool(b))
+            if (!can_hop(a) || !can_hop(b))
                 continue;
             if (!plan_store_link(store, a, b, &link, &is_known, err))
                 return false;
+            if (probe_hop_shares(a, b) && link.hop_s > 0)
+                note_hop(&machine->rates[i], &machine->rates[j], i + 1, link.hop_s);
+            if (!is_in_pool(a) || !is_in_pool(b))
+                continue;
             note_pair(&machine->rates[i], alone_rate(results, i), link.source_together);
             note_pair(&machine->rates[j], alone_rate(results, j), link.target_together);
         }

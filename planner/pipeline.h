@@ -1,12 +1,11 @@
 /* pipeline: passes of a prompt on their way through devices that work at the same time, as
- * the runtime's do: each device takes the passes in the order in which they arrive, and
- * PIPELINE_PASSES of them travel at a time. Pure. */
+ * the runtime's do: each device takes the passes in the order in which they arrive, and as
+ * many of them travel at a time as there are devices, two at least. Pure. */
 #ifndef PLANNER_PIPELINE_H
 #define PLANNER_PIPELINE_H
 
 #include "common/plan.h"
 
-#define PIPELINE_PASSES 2u
 #define PIPELINE_STEPS 192u      /* longer ways are taken as if nothing overlapped */
 
 struct pipeline {

@@ -25,6 +25,11 @@ struct probe_together {
     char identity[DEVICE_IDENTITY_SIZE];   /* of the device to be measured; others are left alone */
 };
 
+/* Two devices of one platform, see planner/probe_hop.h. */
+struct probe_pair {
+    char identities[2][DEVICE_IDENTITY_SIZE];   /* "": nothing of this */
+};
+
 /* A matrix of the model, or one like it. */
 struct probe_shape {
     enum tensor_type type;
@@ -58,6 +63,7 @@ struct probe_request {
      * compile what no plan will use, and stays usable by name. */
     double least_cpu_stream;
     struct probe_together together;
+    struct probe_pair hop;       /* instead of measuring one device */
 
     struct probe_programs programs;   /* for numeric and kv_type; not by probe_survey() */
 
@@ -82,6 +88,7 @@ void probe_format(enum tensor_type type, enum weight_layout layout, char format[
  *   "kv"        B/s   keys and values read by the attention of one token
  *   "attention" op/s  attention of prefill_tokens tokens
  *   "memory"    B     allocated and touched; only where memory is the device's own
+ *   "handover"  s     the residual vector from one of two devices to the other, see planner/probe_hop.h; only there
  *   "alone", "together"  B/s  "decode" while the other device of a pair is idle or works; only there */
 struct probe_measured {
     struct probe_value *values;

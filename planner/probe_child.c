@@ -4,6 +4,7 @@
 #include "db/plan_store.h"
 #include "kernels/kernel_program.h"
 #include "kernels/ops.h"
+#include "planner/probe_hop.h"
 #include "planner/probe_measure.h"
 #include "planner/probe_protocol.h"
 
@@ -247,6 +248,32 @@ static bool is_wanted(const struct opencl_device *device, const struct probe_req
     return !wanted || strcmp(identity, wanted) == 0;
 }
 
+/* Of two devices the figure goes with the first. */
+static void measure_hop(const struct opencl_devices *found, const struct probe_request *request) {
+    const struct opencl_device *pair[2] = { NULL, NULL };
+    struct probe_message end = { .event = PROBE_END };
+    struct error err = { 0 };
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < found->count; i++)
+        for (uint32_t side = 0; side < 2; side++) {
+            char identity[DEVICE_IDENTITY_SIZE];
+            device_identity(&found->devices[i].info, identity, sizeof identity);
+            if (strcmp(identity, request->hop.identities[side]) != 0)
+                continue;
+            pair[side] = &found->devices[i];
+            first = side == 0 ? i : first;
+        }
+    if (!pair[0] || !pair[1] || pair[0]->platform != pair[1]->platform)
+        return;
+    say(&(struct probe_message){ .event = PROBE_BEGIN, .index = first });
+    struct probe_value value = { .what = "handover", .unit = "s" };
+    end.usable = probe_hop_measure(pair, &value.value, &err);
+    if (end.usable)
+        say_value(NULL, &value);
+    snprintf(end.reason, sizeof end.reason, "%s", err.text);
+    say(&end);
+}
+
 static bool parse_number(const char *text, long *number) {
     char *end;
     errno = 0;
@@ -282,7 +309,9 @@ int probe_child_main(int argc, char **argv) {
     uint32_t count = found.count < PROBE_MOST_DEVICES ? found.count : PROBE_MOST_DEVICES;
     for (uint32_t i = 0; i < count; i++)
         say(&(struct probe_message){ .event = PROBE_DEVICE, .device = found.devices[i].info });
-    for (uint32_t i = (uint32_t)first; i < count; i++) {
+    if (request.hop.identities[0][0])
+        measure_hop(&found, &request);
+    for (uint32_t i = (uint32_t)first; i < count && !request.hop.identities[0][0]; i++) {
         if (!is_wanted(&found.devices[i], &request))
             continue;
         say(&(struct probe_message){ .event = PROBE_BEGIN, .index = i });

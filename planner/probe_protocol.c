@@ -44,6 +44,9 @@ char *probe_request_text(const struct probe_request *request) {
     if (root && request->together.start_s > 0)
         json_object_set_new(root, "together", json_pack("{s:f, s:I, s:s}", "start", request->together.start_s, "turn",
                             (json_int_t)request->together.turn, "device", request->together.identity));
+    if (root && request->hop.identities[0][0])
+        json_object_set_new(root, "hop", json_pack("{s:s, s:s}", "from", request->hop.identities[0], "to",
+                            request->hop.identities[1]));
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return text;
@@ -98,6 +101,11 @@ static bool read_together(const json_t *root, struct probe_together *together, s
                      read_whole(root, "device", together->identity, sizeof together->identity, err));
 }
 
+static bool read_hop(const json_t *root, struct probe_pair *hop, struct error *err) {
+    return !root || (read_whole(root, "from", hop->identities[0], sizeof hop->identities[0], err) &&
+                     read_whole(root, "to", hop->identities[1], sizeof hop->identities[1], err));
+}
+
 bool probe_request_read(const char *text, struct probe_request *request, struct error *err) {
     *request = (struct probe_request){ 0 };
     const char *kv_type = "";
@@ -117,7 +125,8 @@ bool probe_request_read(const char *text, struct probe_request *request, struct 
                 json_get_u32(root, "head_dim", "request", &request->head_dim, err) &&
                 json_get_u32(root, "prefill_tokens", "request", &request->prefill_tokens, err) &&
                 read_programs(json_object_get(root, "programs"), &request->programs, err) &&
-                read_together(json_object_get(root, "together"), &request->together, err);
+                read_together(json_object_get(root, "together"), &request->together, err) &&
+                read_hop(json_object_get(root, "hop"), &request->hop, err);
     if (fine && (!kv_type_from_name(kv_type, &request->kv_type) ||
                  json_array_size(shapes) > PROBE_MOST_SHAPES))
         fine = error_set(err, ERROR_FAILED, "the probe's request is damaged");

@@ -49,7 +49,7 @@ static bool load_device(struct engine_device *device, struct error *err) {
     double started = worker_clock();
     struct shard_request request = {
         .model = engine->model, .parts = device->parts, .options = &device->options,
-        .device = device->planned->device.short_name, .context = device->context, .queue = device->queue,
+        .device = device->planned->device.short_name, .context = device->context->handle, .queue = device->queue,
         .interrupted = engine->interrupted, .layouts = device->layouts, .streamed = device->streamed,
         .artifacts = device->artifacts,
         .in_place = device->present.unified_memory && !engine->discrete,
@@ -59,14 +59,15 @@ static bool load_device(struct engine_device *device, struct error *err) {
     struct ops_options options = { .numeric = engine->numeric, .kv_type = engine->kv_type,
                                    .store = engine->kernels, .device = &device->present };
     ops_note_buffers(&options, &device->memory.list);
-    device->ops = ops_new(device->context, device->id, device->queue, &options, err);
+    device->ops = ops_new(device->context->handle, device->id, device->queue, &options, err);
     if (!device->ops)
         return error_prefix(err, "'%s'", request.device);
     device->forward = (struct forward){
         .model = engine->model, .ops = device->ops, .queue = device->queue, .device = request.device,
-        .memory = &device->memory, .numeric = engine->numeric, 
+        .memory = &device->memory, .numeric = engine->numeric,
         .gemm_types = device->has_gemm ? device->gemm_types : NULL, .page_columns = engine->kv.page_columns,
         .logit_rows = engine->logit_rows < engine->micro_batch ? engine->logit_rows : engine->micro_batch,
+        .residual = device->memory.shared[BUFFER_RESIDUAL],
     };
     device->load_seconds = worker_clock() - started;
     return true;
@@ -99,15 +100,16 @@ static bool start_devices(struct engine *engine, struct error *err) {
             for (uint32_t j = i; j < engine->device_count; j++)
                 if (engine->devices[j].platform == device->platform)
                     ids[count++] = engine->devices[j].id;
-            cl_context context = opencl_context(ids, count, err);
-            if (!context)
+            struct engine_context *context = &engine->contexts[engine->context_count];
+            context->handle = opencl_context(ids, count, err);
+            if (!context->handle)
                 return error_prefix(err, "'%s'", name);
-            engine->contexts[engine->context_count++] = context;
+            engine->context_count++;
             for (uint32_t j = i; j < engine->device_count; j++)
                 if (engine->devices[j].platform == device->platform)
                     engine->devices[j].context = context;
         }
-        device->queue = opencl_queue(device->context, device->id, err);
+        device->queue = opencl_queue(device->context->handle, device->id, err);
         if (!device->queue)
             return error_prefix(err, "'%s'", name);
         device->worker = device_worker_new(name, err);
@@ -172,7 +174,8 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     /* The passes gather embeddings into staging: they come after loading. */
     if (engine_check_plan(engine, err) && take_gemm_types(engine, options, err) && engine_find_devices(engine, err) && engine_check_memory(engine, err) &&
         engine_open_artifacts(engine, artifact_paths, err) && allocate(engine, err) && map_table(engine, err) &&
-        start_devices(engine, err) && engine_run_all(engine, load_device, err) && engine_passes_init(engine, err)) {
+        start_devices(engine, err) && engine_run_all(engine, load_device, err) && engine_hops_init(engine, err) &&
+        engine_passes_init(engine, err)) {
         engine->is_loaded = true;
         engine->kernels = NULL;
         return engine;
@@ -199,7 +202,7 @@ void engine_close(struct engine *engine) {
         free(device->streamed);
     }
     for (uint32_t i = 0; i < engine->context_count; i++)
-        clReleaseContext(engine->contexts[i]);
+        clReleaseContext(engine->contexts[i].handle);
     engine_passes_release(engine);
     engine_release_artifacts(engine);
     file_map_release(&engine->table);
@@ -289,8 +292,7 @@ uint32_t engine_report(const struct engine *engine, struct engine_device_report 
             .decode_seconds = device->decode_seconds,
         };
         memcpy(report->device, device->planned->device.short_name, sizeof report->device);
-        report->hop_count = device->hop_count;
-        report->hop_seconds = device->hop_seconds;
+        memcpy(report->hops, device->hops, sizeof report->hops);
         if (device->memory.window) {
             struct window_report window = weight_window_report(device->memory.window);
             report->bytes_streamed = window.bytes;

@@ -48,14 +48,26 @@ struct engine_compiled {
                                     * not kept; "" for none */
 };
 
+/* How the residual comes from one device to another. */
+enum hop_way {
+    HOP_STAGED,                    /* read into the host's memory, written from there */
+    HOP_SHARED,                    /* both use one buffer of their context: nothing is copied */
+    HOP_WAYS
+};
+const char *hop_way_phrase(enum hop_way way);   /* "through the host's memory" */
+
+struct hop_times {
+    uint64_t count;
+    double seconds;                /* from computed there to usable here, of all of them */
+};
+
 struct engine_device_report {
     char device[16];               /* short name, or "host" */
     uint64_t bytes_planned;        /* weights named by the plan */
     uint64_t bytes_loaded;         /* weights it was given, as the model's files store them */
     uint64_t bytes_allocated;      /* all buffers */
     double load_seconds, prefill_seconds, decode_seconds;   /* busy time of its thread */
-    uint64_t hop_count;            /* single tokens that came from another device; with measure_hops */
-    double hop_seconds;            /* from computed there to written here, of all of them */
+    struct hop_times hops[HOP_WAYS];   /* of single tokens that came from another device; with measure_hops */
     uint64_t bytes_streamed;       /* read through its window so far, in pieces_streamed portions that were used */
     uint64_t pieces_streamed, pieces_late;   /* late: not there when they were wanted */
     double stream_wait_seconds;    /* of the busy time, for late portions */

@@ -81,6 +81,7 @@ static bool make_segments(struct engine *engine, struct error *err) {
         struct segment *last = engine->segments + engine->segment_count;
         next.device = next.slice_devices[0];
         next.slice_count = count > 1 ? count : 0;
+        engine->has_slices |= count > 1;
         if (count == 1 && engine->segment_count && !last[-1].slice_count && last[-1].device == next.device)
             last[-1].unit_end = unit + 1;
         else

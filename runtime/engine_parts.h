@@ -2,16 +2,16 @@
  *
  * A forward pass is cut into micro-batches; each is a struct pass that travels as a
  * message through the segments (runs of units on one device): the worker of a
- * segment's device enqueues it whole, reads the residual into host staging and posts
- * the pass to the next one. Up to STAGE_COUNT passes travel at a time, in order, so
- * that devices work on different micro-batches at once.
+ * segment's device enqueues it whole, hands the residual over (see engine_hop.c) and posts
+ * the pass to the next one. As many passes travel at a time as there are devices, and two at
+ * least, in order, so that all devices work on different micro-batches at once.
  *
  * A unit in slices is a segment of its own, run by all its devices at once in two phases,
  * each a message to each device; the last device to arrive begins the next phase:
  *   inner    the whole residual in, each device's columns of the activation out
  *   output   the whole activation in, each device's columns of the residual out
- * (the head: one phase, each device's columns of the logits). What the devices exchange
- * lies in the staging of the one that has the first part. Passes do not overtake each
+ * (the head: one phase, each device's columns of the logits). The activation that they
+ * exchange lies in the staging of the one that has the first part, the residual in the pass's. Passes do not overtake each
  * other: a device's queue of messages has each phase in the order of the passes. */
 #ifndef RUNTIME_ENGINE_PARTS_H
 #define RUNTIME_ENGINE_PARTS_H
@@ -27,13 +27,20 @@
 
 #include <pthread.h>
 
+/* One for the devices of a platform. */
+struct engine_context {
+    cl_context handle;
+    uint32_t device_count;
+    cl_mem residuals[PLAN_MAX_DEVICES];    /* [device_count] theirs, borrowed; see engine_hop.c */
+};
+
 struct engine_device {
     struct engine *engine;
     const struct plan_device *planned;     /* borrowed from the plan */
     struct device present;                 /* as found in this process */
     cl_platform_id platform;
     cl_device_id id;
-    cl_context context;                    /* borrowed from the engine */
+    struct engine_context *context;        /* one of the engine's */
     cl_command_queue queue;
     struct device_worker *worker;
     struct ops *ops;                       /* of the worker's thread */
@@ -60,8 +67,7 @@ struct engine_device {
     struct error task_error;
 
     double load_seconds, prefill_seconds, decode_seconds;   /* read while nothing runs */
-    double hop_seconds;                    /* arrivals from other devices, of single tokens */
-    uint64_t hop_count;
+    struct hop_times hops[HOP_WAYS];       /* arrivals from other devices, of single tokens */
 };
 
 struct segment {
@@ -85,7 +91,8 @@ struct slice_message {
 struct pass {
     struct worker_message message;
     struct engine *engine;
-    uint32_t slot;                         /* which of the stages are its */
+    uint32_t slot;                         /* its place among those that travel */
+    float *stage;                          /* host staging of its residual, [micro_batch][hidden]; borrowed */
     bool is_busy;                          /* under engine->lock */
     uint64_t number;
     bool is_prefill, is_last;              /* is_last: has the last token of the batch */
@@ -99,7 +106,9 @@ struct pass {
 
     uint32_t segment, segment_end;         /* the next one to run; after the last one */
     double hop_started;                    /* worker_clock() when the last segment was computed */
-    const float *residual;                 /* on the host, for the next segment; NULL: none yet */
+    /* Where the residual is between two segments: at most one is set. */
+    const float *residual;                 /* on the host */
+    const struct engine_context *shared;   /* in its buffer for the pass's slot */
     bool is_output;                        /* of a segment of slices: the second phase */
     uint32_t slices_left;                  /* devices that have not arrived; under engine->lock */
     struct slice_message slices[PLAN_MAX_DEVICES];
@@ -118,10 +127,11 @@ struct engine {
 
     struct engine_device *devices;         /* [device_count] those of the plan that hold something */
     uint32_t device_count;
-    cl_context contexts[PLAN_MAX_DEVICES];
+    struct engine_context contexts[PLAN_MAX_DEVICES];
     uint32_t context_count;
     struct segment *segments;
     uint32_t segment_count;
+    bool has_slices;                       /* any segment is in slices */
 
     struct engine_unpacked unpacked;
     const struct kernel_store *kernels;    /* borrowed while opening; NULL: none */
@@ -145,7 +155,9 @@ struct engine {
     bool is_loaded;
     double watchdog_seconds;               /* 0: by what the plan predicts */
     uint32_t busy_count;                   /* tasks and passes under way; under lock */
-    struct pass passes[STAGE_COUNT];
+    struct pass passes[PLAN_MAX_DEVICES];  /* [pass_count] */
+    uint32_t pass_count;                   /* that can travel at a time */
+    uint32_t travelling;                   /* that do in this batch; while no pass is under way */
     uint64_t pass_number;
     bool has_failed;                       /* under lock; then only closing is left */
     struct error failure;
@@ -183,6 +195,13 @@ bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, 
                     struct error *err);
 /* From a worker: the task or pass whose flag this is has come to its end. */
 void engine_arrived(struct engine *engine, bool *is_busy);
+
+/* engine_hop.c: after loading. Which buffers the devices of a context share, and how many passes travel. */
+bool engine_hops_init(struct engine *engine, struct error *err);
+/* On the thread of the segment's device: put the residual where its units work on it, and after them
+ * where the next segment finds it. `in_slices`: the segment's. */
+bool engine_hop_arrive(struct engine_device *device, struct pass *pass, bool in_slices, struct error *err);
+bool engine_hop_depart(struct engine_device *device, struct pass *pass, struct error *err);
 
 /* engine_pass.c */
 bool engine_passes_init(struct engine *engine, struct error *err);

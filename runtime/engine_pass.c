@@ -5,9 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Each pass has one of the devices' stagings, of which there are two a device; first those that a
+ * device with memory of its own copies to and from fastest. */
+static void share_out_staging(struct engine *engine) {
+    uint32_t slot = 0;
+    for (int unified = 0; unified < 2; unified++)
+        for (uint32_t i = 0; i < STAGE_COUNT * engine->device_count; i++) {
+            struct engine_device *device = &engine->devices[i % engine->device_count];
+            if (device->present.unified_memory == unified && slot < engine->pass_count)
+                engine->passes[slot++].stage = device->memory.stage[i / engine->device_count];
+        }
+}
+
 bool engine_passes_init(struct engine *engine, struct error *err) {
     size_t n = engine->micro_batch, pairs = engine->rope.pair_count;
-    for (uint32_t slot = 0; slot < STAGE_COUNT; slot++) {
+    for (uint32_t slot = 0; slot < engine->pass_count; slot++) {
         struct pass *pass = &engine->passes[slot];
         *pass = (struct pass){ .engine = engine, .slot = slot };
         pass->tokens = calloc(n, sizeof *pass->tokens);
@@ -21,11 +33,12 @@ bool engine_passes_init(struct engine *engine, struct error *err) {
         pass->input = (struct forward_input){ .tokens = pass->tokens, .positions = pass->positions,
                                               .sequences = pass->sequences, .rope = pass->rope };
     }
+    share_out_staging(engine);
     return true;
 }
 
 void engine_passes_release(struct engine *engine) {
-    for (uint32_t slot = 0; slot < STAGE_COUNT; slot++) {
+    for (uint32_t slot = 0; slot < engine->pass_count; slot++) {
         struct pass *pass = &engine->passes[slot];
         free(pass->tokens);
         free(pass->positions);
@@ -42,7 +55,7 @@ static void post_segment(struct engine *engine, struct pass *pass);
 static bool tap_unit(struct engine_device *device, const struct pass *pass, uint32_t unit, struct error *err) {
     struct engine *engine = device->engine;
     size_t bytes = engine->model->hidden_size * sizeof(float);
-    cl_int code = clEnqueueReadBuffer(device->queue, device->memory.shared[BUFFER_RESIDUAL], CL_TRUE,
+    cl_int code = clEnqueueReadBuffer(device->queue, device->forward.residual, CL_TRUE,
                                       (pass->input.token_count - 1) * bytes, bytes, engine->tap_row, 0, NULL, NULL);
     if (code != CL_SUCCESS)
         return opencl_failed(err, code, "cannot read the residual of '%s'", device->forward.device);
@@ -51,7 +64,7 @@ static bool tap_unit(struct engine_device *device, const struct pass *pass, uint
 }
 
 /* The device's small buffers, and its residual, belong to the last pass that wrote them. */
-static bool write_inputs(struct engine_device *device, const struct pass *pass, struct error *err) {
+static bool write_inputs(struct engine_device *device, struct pass *pass, bool in_slices, struct error *err) {
     const struct kv_cache *kv = &device->engine->kv;
     if (device->input_of != pass->number) {
         if (!forward_write_input(&device->forward, &pass->input, err))
@@ -64,55 +77,25 @@ static bool write_inputs(struct engine_device *device, const struct pass *pass, 
         device->pages_version = kv->version;
     }
     device->residual_of = pass->number;
-    return !pass->residual ||
-           forward_write_residual(&device->forward, pass->residual, pass->input.token_count, err);
-}
-
-/* ---- hop times: only where they are asked for, since measuring waits ---- */
-
-/* What the device computes is done: from here on it is the hop. */
-static bool begin_hop(struct engine_device *device, struct pass *pass, struct error *err) {
-    cl_int code = device->engine->measure_hops ? clFinish(device->queue) : CL_SUCCESS;
-    pass->hop_started = worker_clock();
-    return code == CL_SUCCESS || opencl_failed(err, code, "cannot finish units on '%s'", device->forward.device);
-}
-
-/* The residual has arrived on `device`. Prompts are left out: their micro-batches wait for each
- * other on the way. */
-static bool end_hop(struct engine_device *device, const struct pass *pass, struct error *err) {
-    if (!device->engine->measure_hops || !pass->segment || pass->is_prefill)
-        return true;
-    cl_int code = clFinish(device->queue);
-    device->hop_seconds += worker_clock() - pass->hop_started;
-    device->hop_count++;
-    return code == CL_SUCCESS || opencl_failed(err, code, "cannot write the residual to '%s'", device->forward.device);
+    return engine_hop_arrive(device, pass, in_slices, err);
 }
 
 static bool run_units(struct engine_device *device, struct pass *pass, const struct segment *segment,
                       struct error *err) {
     struct engine *engine = device->engine;
     uint32_t head = engine->plan->unit_count - 1;
-    if (!write_inputs(device, pass, err) || !end_hop(device, pass, err))
+    if (!write_inputs(device, pass, false, err))
         return false;
     for (uint32_t unit = segment->unit_begin; unit < segment->unit_end && unit != head; unit++)
         if (!forward_unit(&device->forward, unit, pass->input.token_count, err) ||
             (engine->tap && pass->is_last && !tap_unit(device, pass, unit, err)))
             return false;
 
-    cl_int code;
-    if (pass->segment + 1 < pass->segment_end) {
-        float *stage = device->memory.stage[pass->slot];
-        size_t bytes = (size_t)pass->input.token_count * engine->model->hidden_size * sizeof *stage;
-        if (!begin_hop(device, pass, err))
-            return false;
-        code = clEnqueueReadBuffer(device->queue, device->memory.shared[BUFFER_RESIDUAL], CL_TRUE, 0, bytes, stage,
-                                   0, NULL, NULL);
-        pass->residual = stage;
-    } else if (pass->wanted_count) {
+    if (pass->segment + 1 < pass->segment_end)
+        return engine_hop_depart(device, pass, err);
+    if (pass->wanted_count)
         return forward_head(&device->forward, head, pass->wanted, pass->wanted_count, pass->logits, err);
-    } else {
-        code = clFinish(device->queue);   /* the pass's inputs are in use until then */
-    }
+    cl_int code = clFinish(device->queue);   /* the pass's inputs are in use until then */
     return code == CL_SUCCESS || opencl_failed(err, code, "cannot finish units on '%s'", device->forward.device);
 }
 
@@ -173,17 +156,17 @@ static bool run_slice(struct engine_device *device, struct pass *pass, struct er
     const struct device_memory *lead = &engine->devices[segment->device].memory;
     const uint32_t unit = segment->unit_begin, n = pass->input.token_count;
     if (unit == engine->plan->unit_count - 1)
-        return write_inputs(device, pass, err) &&
+        return write_inputs(device, pass, true, err) &&
                forward_head(&device->forward, unit, pass->wanted, pass->wanted_count, pass->logits, err);
     if (!pass->is_output)
-        return write_inputs(device, pass, err) &&
+        return write_inputs(device, pass, true, err) &&
                forward_slice_inner(&device->forward, unit, n, lead->gather[pass->slot], err);
     /* Another pass may have run on the device since the first phase. */
     if (device->residual_of != pass->number &&
         !forward_write_residual_slice(&device->forward, unit, pass->residual, n, err))
         return false;
     device->residual_of = pass->number;
-    return forward_slice_output(&device->forward, unit, n, lead->gather[pass->slot], lead->stage[pass->slot], err);
+    return forward_slice_output(&device->forward, unit, n, lead->gather[pass->slot], pass->stage, err);
 }
 
 /* All devices have arrived; on the thread of the last one. */
@@ -202,11 +185,10 @@ static void finish_phase(struct engine *engine, struct pass *pass) {
     }
     pass->is_output = false;
     if (pass->ok && unit != head) {
-        const float *residual = engine->devices[segment->device].memory.stage[pass->slot];
-        pass->residual = residual;
+        pass->residual = pass->stage;
         if (engine->tap && pass->is_last)
             engine->tap(engine->tap_context, unit,
-                        residual + (size_t)(pass->input.token_count - 1) * engine->model->hidden_size);
+                        pass->stage + (size_t)(pass->input.token_count - 1) * engine->model->hidden_size);
     }
     pass_on(engine, pass);
 }
@@ -273,18 +255,17 @@ static bool await_pass(struct engine *engine, struct pass *pass, struct error *e
     return pass->ok;
 }
 
-/* Rows of the mapped table into the first device's staging. */
+/* Rows of the mapped table into the pass's staging. */
 static void gather_embeddings(struct engine *engine, struct pass *pass) {
     double started = worker_clock();
     const struct weight_ref *embed = &engine->model->embed;
     enum tensor_type type = engine->model->tensors[embed->tensor].type;
     const struct tensor_type_info *info = tensor_type_info(type);
     size_t row_bytes = (size_t)(embed->column_count / info->block_values * info->block_bytes);
-    float *stage = engine->devices[engine->segments[0].device].memory.stage[pass->slot];
     for (uint32_t i = 0; i < pass->input.token_count; i++)
         dequantise(type, engine->table.bytes + (size_t)pass->tokens[i] * row_bytes,
-                   stage + (size_t)i * engine->model->hidden_size, engine->model->hidden_size);
-    pass->residual = stage;
+                   pass->stage + (size_t)i * engine->model->hidden_size, engine->model->hidden_size);
+    pass->residual = pass->stage;
     *(pass->is_prefill ? &engine->host_prefill_seconds : &engine->host_decode_seconds) += worker_clock() - started;
 }
 
@@ -309,6 +290,7 @@ static void start_pass(struct engine *engine, struct pass *pass, const struct en
     pass->ok = true;
     pass->error = (struct error){ 0 };
     pass->residual = NULL;
+    pass->shared = NULL;
     pass->is_output = false;
     pass->segment = 0;
     pass->segment_end = engine->segment_count;
@@ -328,8 +310,9 @@ static void start_pass(struct engine *engine, struct pass *pass, const struct en
 
 static bool run_passes(struct engine *engine, const struct engine_batch *batch, float *logits, struct error *err) {
     bool ok = true;
-    uint32_t slot = 0;
-    for (uint32_t i = 0; i < STAGE_COUNT; i++)
+    uint32_t slot = 0, needed = (batch->token_count - 1) / engine->micro_batch + 1;
+    engine->travelling = needed < engine->pass_count ? needed : engine->pass_count;
+    for (uint32_t i = 0; i < engine->travelling; i++)
         engine->passes[i].ok = true;
     for (uint32_t begin = 0, count; ok && begin < batch->token_count; begin += count) {
         count = batch->token_count - begin < engine->micro_batch ? batch->token_count - begin : engine->micro_batch;
@@ -340,11 +323,11 @@ static bool run_passes(struct engine *engine, const struct engine_batch *batch, 
         start_pass(engine, pass, batch, begin, count, logits);
         if (pass->wanted_count)
             logits += (size_t)pass->wanted_count * engine->model->vocab_size;
-        slot = (slot + 1) % STAGE_COUNT;
+        slot = (slot + 1) % engine->travelling;
     }
     /* In the order they were sent: the first failure is the one to report. */
-    for (uint32_t i = 0; i < STAGE_COUNT; i++)
-        ok = await_pass(engine, &engine->passes[(slot + i) % STAGE_COUNT], err) && ok;
+    for (uint32_t i = 0; i < engine->travelling; i++)
+        ok = await_pass(engine, &engine->passes[(slot + i) % engine->travelling], err) && ok;
     return ok;
 }
 

@@ -2,14 +2,18 @@
 
 #include <math.h>
 
-static bool write_values(const struct forward *forward, enum buffer_role role, const void *values, size_t bytes,
-                         struct error *err) {
-    cl_mem buffer = forward->memory->shared[role];
+static bool write_to(const struct forward *forward, cl_mem buffer, enum buffer_role role, const void *values,
+                     size_t bytes, struct error *err) {
     if (!buffer)
         return true;   /* no unit of this device reads it */
     cl_int code = clEnqueueWriteBuffer(forward->queue, buffer, CL_FALSE, 0, bytes, values, 0, NULL, NULL);
     return code == CL_SUCCESS ||
            opencl_failed(err, code, "cannot write %s to '%s'", buffer_role_name(role), forward->device);
+}
+
+static bool write_values(const struct forward *forward, enum buffer_role role, const void *values, size_t bytes,
+                         struct error *err) {
+    return write_to(forward, forward->memory->shared[role], role, values, bytes, err);
 }
 
 bool forward_write_input(const struct forward *forward, const struct forward_input *input, struct error *err) {
@@ -28,8 +32,8 @@ bool forward_write_pages(const struct forward *forward, const int32_t *table, ui
 
 bool forward_write_residual(const struct forward *forward, const float *residual, uint32_t token_count,
                             struct error *err) {
-    return write_values(forward, BUFFER_RESIDUAL, residual,
-                        (size_t)token_count * forward->model->hidden_size * sizeof *residual, err);
+    return write_to(forward, forward->residual, BUFFER_RESIDUAL, residual,
+                    (size_t)token_count * forward->model->hidden_size * sizeof *residual, err);
 }
 
 /* Whether a matrix takes its input in blocks of int8. */
@@ -99,7 +103,7 @@ static bool norm(const struct forward *forward, cl_mem weight, const struct matr
         .epsilon = forward->model->norm_epsilon,
     };
     struct input_forms forms = input_forms(forward, list);
-    cl_mem residual = memory->shared[BUFFER_RESIDUAL];
+    cl_mem residual = forward->residual;
     return (!forms.as_float ||
             op_rms_norm(forward->ops, residual, weight, memory->shared[BUFFER_ACT], &args, err)) &&
            (!forms.as_q8 || op_rms_norm_q8(forward->ops, residual, weight, &memory->act_q8, &args, err));
@@ -111,8 +115,7 @@ static bool embed(const struct forward *forward, const struct unit_memory *unit,
         struct device_matrix table;
         if (!take(forward, &unit->input.entries[i], &table, err))
             return false;
-        bool ok = op_embed(forward->ops, &table, memory->shared[BUFFER_TOKENS], memory->shared[BUFFER_RESIDUAL], n,
-                           err);
+        bool ok = op_embed(forward->ops, &table, memory->shared[BUFFER_TOKENS], forward->residual, n, err);
         if (!give_back(forward, &unit->input.entries[i], ok ? err : NULL) || !ok)
             return false;
     }
@@ -157,7 +160,7 @@ static bool add_output(const struct forward *forward, const struct unit_memory *
     struct quantise_args quantised = { .token_count = (arg_int)n, .columns = (arg_int)unit->slice.inner_total };
     return (!input_forms(forward, &unit->output).as_q8 ||
             op_quantise(forward->ops, memory->shared[BUFFER_ACT], &memory->act_q8, &quantised, err)) &&
-           multiply(forward, &unit->output, memory->shared[BUFFER_RESIDUAL], forward->model->hidden_size, n, true, err);
+           multiply(forward, &unit->output, forward->residual, forward->model->hidden_size, n, true, err);
 }
 
 static bool attention(const struct forward *forward, const struct unit_memory *unit, uint32_t n,
@@ -189,7 +192,7 @@ static bool ffn(const struct forward *forward, const struct unit_memory *unit, u
     return ffn_input(forward, unit, n, err) &&
            (!forms.as_float || op_swiglu(forward->ops, wide, memory->shared[BUFFER_ACT], &args, err)) &&
            (!forms.as_q8 || op_swiglu_q8(forward->ops, wide, &memory->act_q8, &args, err)) &&
-           multiply(forward, &unit->output, memory->shared[BUFFER_RESIDUAL], model->hidden_size, n, true, err);
+           multiply(forward, &unit->output, forward->residual, model->hidden_size, n, true, err);
 }
 
 static bool named_unit(const struct forward *forward, uint32_t unit, struct error *err) {
@@ -252,8 +255,8 @@ bool forward_write_residual_slice(const struct forward *forward, uint32_t unit, 
                                   uint32_t token_count, struct error *err) {
     const struct column_copy copy = residual_columns(forward, unit, token_count);
     /* The cast: a write only reads it. */
-    return copy.count == 0 || copy_columns(forward, forward->memory->shared[BUFFER_RESIDUAL],
-                                           (float *)(uintptr_t)residual, &copy, true, err);
+    return copy.count == 0 ||
+           copy_columns(forward, forward->residual, (float *)(uintptr_t)residual, &copy, true, err);
 }
 
 bool forward_slice_output(const struct forward *forward, uint32_t unit, uint32_t token_count,
@@ -265,7 +268,7 @@ bool forward_slice_output(const struct forward *forward, uint32_t unit, uint32_t
     return (write_values(forward, BUFFER_ACT, activation,
                          (size_t)token_count * memory->slice.inner_total * sizeof *activation, err) &&
             add_output(forward, memory, token_count, err) &&
-            copy_columns(forward, forward->memory->shared[BUFFER_RESIDUAL], residual, &copy, false, err)) ||
+            copy_columns(forward, forward->residual, residual, &copy, false, err)) ||
            named_unit(forward, unit, err);
 }
 
@@ -273,7 +276,7 @@ bool forward_head(const struct forward *forward, uint32_t unit, const uint32_t *
                   uint32_t wanted_count, float *logits, struct error *err) {
     const struct model *model = forward->model;
     const struct unit_memory *head = &forward->memory->units[unit];
-    cl_mem residual = forward->memory->shared[BUFFER_RESIDUAL];
+    cl_mem residual = forward->residual;
     cl_mem result = forward->memory->shared[BUFFER_LOGITS];
     const struct unit_slice *slice = &head->slice;
     size_t row_bytes = model->hidden_size * sizeof(float), logit_bytes = model->vocab_size * sizeof(float);

@@ -17,6 +17,8 @@ struct forward {
     uint32_t page_columns;               /* of the page table */
     const bool *gemm_types;              /* [TENSOR_TYPE_COUNT] see engine_options; NULL: none */
     uint32_t logit_rows;                 /* rows that the logits buffer holds; at least 1 */
+    cl_mem residual;                     /* [n][hidden] that the units read and add to: the device's own, or one
+                                          * that devices of its context share, see engine_hop.c */
 };
 
 /* What a device needs to know of a micro-batch; non-blocking writes from memory that must

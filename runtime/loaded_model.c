@@ -292,9 +292,12 @@ void loaded_model_report(const struct loaded_model *loaded) {
                 reports[i].bytes_allocated, reports[i].load_seconds, reports[i].prefill_seconds,
                 reports[i].decode_seconds);
     for (uint32_t i = 0; i < count; i++)
-        if (reports[i].hop_count)
-            fprintf(stderr, "%s got %" PRIu64 " tokens from other devices, %.3f ms a hop\n", reports[i].device,
-                    reports[i].hop_count, 1e3 * reports[i].hop_seconds / (double)reports[i].hop_count);
+        for (int way = 0; way < HOP_WAYS; way++) {
+            const struct hop_times *hops = &reports[i].hops[way];
+            if (hops->count)
+                fprintf(stderr, "%s got %" PRIu64 " tokens from other devices %s, %.3f ms a hop\n", reports[i].device,
+                        hops->count, hop_way_phrase((enum hop_way)way), 1e3 * hops->seconds / (double)hops->count);
+        }
     for (uint32_t i = 0; i < count; i++)
         if (reports[i].bytes_streamed)
             fprintf(stderr, "%s streamed %.1f MB; %" PRIu64 " of %" PRIu64 " portions were late, %.3f s in all\n",

@@ -141,6 +141,19 @@ static void hops_cost_both_ends_and_the_residual_vector(void **state) {
     ASSERT_NEAR(cost_hop_token(&model, NULL, &rates), 0.01 + 256 / 25600.0);
     ASSERT_NEAR(cost_hop_prompt(&model, &rates, NULL, &workload), 3 * 0.01 + 10 * 256 / 25600.0);
     ASSERT_NEAR(cost_hop_total(&model, NULL, &rates, &workload), 0.13 + 100 * 0.02);
+    /* In one context: what was measured, and the bytes where they are moved. */
+    struct device_rates one = rates, other = rates;
+    one.context = other.context = 3;
+    one.handover_s = 0.004;
+    ASSERT_NEAR(cost_hop_token(&model, &one, &other), 0.02 + 2 * 256 / 25600.0);
+    other.handover_s = 0.005;
+    ASSERT_NEAR(cost_hop_token(&model, &one, &other), 0.005 + 2 * 256 / 25600.0);
+    one.has_host_memory = other.has_host_memory = true;
+    ASSERT_NEAR(cost_hop_token(&model, &one, &other), 0.005);
+    ASSERT_NEAR(cost_hop_prompt(&model, &one, &other, &workload), 3 * 0.005);
+    ASSERT_NEAR(cost_hop_token(&model, &one, NULL), 0.01 + 256 / 25600.0);
+    other.context = 4;
+    ASSERT_NEAR(cost_hop_token(&model, &one, &other), 0.02 + 2 * 256 / 25600.0);
 }
 
 static void measured_rates_replace_typical_ones(void **state) {
@@ -224,11 +237,19 @@ static void passes_overlap_on_their_way_through_the_devices(void **state) {
         if (fabs(part - cases[i].part) > 1e-9)
             fail_msg("case %zu: %g instead of %g", i, part, cases[i].part);
     }
+    /* Each of three devices has a pass of its own: the last comes out two steps after the others. */
+    const bool apart[PLAN_MAX_DEVICES] = { false }, same[PLAN_MAX_DEVICES] = { true, true, true };
+    const double none[PLAN_MAX_DEVICES] = { 0 }, most[PLAN_MAX_DEVICES] = { 0.75, 0.75, 0.75 };
+    struct pipeline three = { 0 };
+    for (int32_t device = 0; device < 3; device++)
+        pipeline_add(&three, device, 1);
+    assert_true(fabs(pipeline_overlap(&three, 3, apart, none) - 5 / 9.0) < 1e-9);
+    assert_true(fabs(pipeline_overlap(&three, 100, apart, none) - 102 / 300.0) < 1e-9);
+    /* One, two, three, two and one of them at work: as fast as 1, 0.75 and 0.5. */
+    assert_true(fabs(pipeline_overlap(&three, 3, same, most) - (2 + 2 / 0.75 + 1 / 0.5) / 9) < 1e-9);
     struct pipeline long_way = { 0 };
     for (int32_t s = 0; s < 1000; s++)
         pipeline_add(&long_way, s % 2, 1);
-    const bool apart[PLAN_MAX_DEVICES] = { false };
-    const double none[PLAN_MAX_DEVICES] = { 0 };
     assert_true(pipeline_overlap(&long_way, 9, apart, none) == 1);
 }
 

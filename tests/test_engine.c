@@ -92,7 +92,8 @@ static void a_split_anywhere_gives_the_same_bits(void **state) {
     free(expected);
 }
 
-/* attn on one device, ffn on the other, the head with the attn: each block crosses twice. */
+/* attn on one device, ffn on the other, the head with the attn: each block crosses twice. Nothing is
+ * copied where the devices are of one context, unless they are treated as discrete. */
 static void hops_of_tokens_are_counted_and_timed(void **state) {
     (void)state;
     const char *path = phi3();
@@ -100,20 +101,25 @@ static void hops_of_tokens_are_counted_and_timed(void **state) {
         SKIP_BECAUSE(NO_PHI3);
     if (support_devices()->count < 2)
         SKIP_BECAUSE(NO_SECOND);
-    struct rig_options options = { .kv_type = KV_F16, .logit_rows = 1, .alternates = true, .measure_hops = true };
-    struct error err = { 0 };
-    struct rig rig;
-    ASSERT_OK(rig_open(&rig, path, &options, &err), err);
-    free(run(rig.engine, 0, 1, false));
-    struct engine_device_report reports[3];
-    assert_int_equal(engine_report(rig.engine, reports, 3), 3);
-    assert_string_equal(reports[0].device, "host");
-    for (int i = 1; i < 3; i++) {
-        assert_int_equal(reports[i].hop_count, (uint64_t)TOKENS * rig.model->block_count);
-        assert_true(reports[i].hop_seconds > 0 && reports[i].hop_seconds < reports[1].decode_seconds +
-                                                                               reports[2].decode_seconds);
+    for (int discrete = 0; discrete < 2; discrete++) {
+        struct rig_options options = { .kv_type = KV_F16, .logit_rows = 1, .alternates = true, .measure_hops = true,
+                                       .discrete = discrete };
+        struct error err = { 0 };
+        struct rig rig;
+        ASSERT_OK(rig_open(&rig, path, &options, &err), err);
+        free(run(rig.engine, 0, 1, false));
+        struct engine_device_report reports[3];
+        assert_int_equal(engine_report(rig.engine, reports, 3), 3);
+        assert_string_equal(reports[0].device, "host");
+        for (int i = 1; i < 3; i++) {
+            const struct hop_times *taken = &reports[i].hops[discrete ? HOP_STAGED : HOP_SHARED];
+            const struct hop_times *other = &reports[i].hops[discrete ? HOP_SHARED : HOP_STAGED];
+            assert_int_equal(taken->count, (uint64_t)TOKENS * rig.model->block_count);
+            assert_int_equal(other->count, 0);
+            assert_true(taken->seconds > 0 && taken->seconds < reports[1].decode_seconds + reports[2].decode_seconds);
+        }
+        rig_close(&rig);
     }
-    rig_close(&rig);
 }
 
 static void quantised_models_split_to_the_same_bits_too(void **state) {

@@ -40,21 +40,52 @@ static bool generate(struct engine *engine, struct error *err) {
     return ok;
 }
 
+/* A prompt of PASSES micro-batches over the devices, some units on each. */
+#define PASSES 9u
+#define MICRO_BATCH 16u
+static bool run_prompt(struct engine *engine, struct error *err) {
+    int32_t tokens[PASSES * MICRO_BATCH], positions[PASSES * MICRO_BATCH];
+    for (uint32_t i = 0; i < PASSES * MICRO_BATCH; i++) {
+        tokens[i] = (int32_t)(3 * i % 200 + 1);
+        positions[i] = (int32_t)i;
+    }
+    float *logits = calloc(engine_model(engine)->vocab_size, sizeof *logits);
+    struct engine_batch batch = { .token_count = PASSES * MICRO_BATCH, .tokens = tokens, .positions = positions,
+                                  .is_prefill = true };
+    bool ok = logits && engine_forward(engine, &batch, logits, err);
+    free(logits);
+    return ok;
+}
+
+static void place_in_turn(struct plan *plan, uint32_t device_count) {
+    if (device_count == 3)   /* the first once more, under another name */
+        plan->devices[plan->device_count] = plan->devices[0];
+    plan->device_count = device_count;
+    snprintf(plan->devices[2].device.short_name, sizeof plan->devices[2].device.short_name, "again0");
+    for (uint32_t i = 0; i < plan->shard_count; i++)
+        plan->shards[i].device = (int32_t)(i * device_count / plan->shard_count);
+}
+
 static int program(void) {
     struct error err = { 0 };
     struct rig rig;
-    struct rig_options options = { .exact = true, .split = 4, .embed_on_device = true, .micro_batch = 32,
+    const char *pipeline = getenv("CALLS_PIPELINE");
+    struct rig_options options = { .exact = true, .split = 4, .embed_on_device = true,
+                                   .micro_batch = pipeline ? MICRO_BATCH : 32,
+                                   .discrete = getenv("CALLS_DISCRETE") != NULL,
                                    .watchdog_seconds = getenv("CALLS_WATCHDOG") ? 10 : 0 };
     if (!test_data(MODEL) || !support_devices() || support_devices()->count < 2)
         return NO_DEVICES;
     bool ok = rig_prepare(&rig, test_data(MODEL), &options, &err);
     if (ok && getenv("CALLS_SLICED"))
         support_slice_plan(&rig, 11);
+    if (ok && pipeline)
+        place_in_turn(rig.plan, (uint32_t)atoi(pipeline));
     ok = ok && rig_start(&rig, &options, &err);
     if (ok) {
         struct engine_device_report reports[4];
         uint32_t count = engine_report(rig.engine, reports, 4);
-        ok = generate(rig.engine, &err);
+        ok = pipeline ? run_prompt(rig.engine, &err) : generate(rig.engine, &err);
         rig_close(&rig);
         for (uint32_t i = 0; ok && i < count; i++)
             printf("%llu ", (unsigned long long)reports[i].bytes_allocated);
@@ -135,30 +166,131 @@ static void so_does_one_in_slices(void **state) {
     unsetenv("CALLS_SLICED");
 }
 
-static void a_token_waits_only_for_its_hop_and_its_logits(void **state) {
-    (void)state;
-    char said[1024], line[512];
-    assert_int_equal(watch("", said), 0);
+/* Calls of the whole run from the first launch on; what comes after the last launch is apart. */
+struct call_counts {
+    uint32_t launches;
+    struct { uint32_t reads, writes, finishes, others; } within, after;   /* others: that wait, copy or map */
+};
+
+static struct call_counts count_calls(void) {
+    char line[512];
+    struct call_counts counts = { 0 };
     FILE *file = fopen(lines, "r");
     assert_non_null(file);
-    uint32_t launches = 0, reads = 0, others = 0, reads_after = 0, others_after = 0;
     while (fgets(line, sizeof line, file)) {
         if (strstr(line, " clEnqueueNDRangeKernel ")) {
-            launches++;
-            reads += reads_after;     /* what comes after the last launch is the end */
-            others += others_after;
-            reads_after = others_after = 0;
-        } else if (strstr(line, " clEnqueueReadBuffer ") && strstr(line, " blocking=1 ")) {
-            reads_after++;
-        } else if (launches && (strstr(line, " blocking=1 ") || strstr(line, " clFinish ") ||
-                                strstr(line, " clWaitForEvents "))) {
-            others_after++;
+            counts.launches++;
+            counts.within.reads += counts.after.reads;
+            counts.within.writes += counts.after.writes;
+            counts.within.finishes += counts.after.finishes;
+            counts.within.others += counts.after.others;
+            memset(&counts.after, 0, sizeof counts.after);
+        } else if (counts.launches) {
+            if (strstr(line, " clEnqueueReadBuffer "))
+                counts.after.reads++;
+            else if (strstr(line, " clEnqueueWriteBuffer ") && strstr(line, " blocking=0 "))
+                counts.after.writes++;
+            else if (strstr(line, " clFinish "))
+                counts.after.finishes++;
+            else if (strstr(line, " blocking=1 ") || strstr(line, " clWaitForEvents ") || strstr(line, "Map") ||
+                     strstr(line, "Migrate") || strstr(line, "Copy"))
+                counts.after.others++;
         }
     }
     fclose(file);
-    assert_true(launches > STEPS);
-    assert_int_equal(reads, 2 * (1 + STEPS) - 1);   /* the last logits come after the last launch */
-    assert_int_equal(others, 0);
+    assert_true(counts.launches > STEPS);
+    return counts;
+}
+
+/* The prompt's last row is gathered for the head by one copy within the device; the last logits come
+ * after the last launch. */
+#define GATHERED 1u
+
+static void a_token_waits_only_for_its_hop_and_its_logits(void **state) {
+    (void)state;
+    char said[1024];
+    const uint32_t tokens = 1 + STEPS;
+    setenv("CALLS_DISCRETE", "1", 1);
+    int status = watch("", said);
+    unsetenv("CALLS_DISCRETE");
+    assert_int_equal(status, 0);
+    const struct call_counts staged = count_calls();
+    assert_int_equal(staged.within.reads, 2 * tokens - 1);
+    assert_int_equal(staged.within.finishes, 0);
+    assert_int_equal(staged.within.others, GATHERED);
+
+    /* Within a context the residual does not go through the host: neither read nor written, copied or mapped. */
+    assert_int_equal(watch("", said), 0);
+    const struct call_counts shared = count_calls();
+    assert_int_equal(shared.launches, staged.launches);
+    assert_int_equal(shared.within.reads, tokens - 1);
+    assert_int_equal(shared.within.writes, staged.within.writes - tokens);
+    assert_int_equal(shared.within.finishes, tokens);
+    assert_int_equal(shared.within.others, GATHERED);
+}
+
+/* ---- the prompt's passes ---- */
+
+struct queue_calls { char name[32]; uint32_t launches, ends; uint32_t launch[4096], end[PASSES]; };
+
+/* In the order in which the devices have units; of each the lines at which it is given work, and those
+ * at which a pass has come out of it at the end of the way. */
+static uint32_t read_queues(struct queue_calls queues[4]) {
+    char line[512];
+    uint32_t count = 0, number = 0;
+    FILE *file = fopen(lines, "r");
+    assert_non_null(file);
+    for (; fgets(line, sizeof line, file); number++) {
+        const char *at = strstr(line, "queue=");
+        bool is_launch = strstr(line, " clEnqueueNDRangeKernel ") != NULL;
+        char name[32];
+        if (!at || sscanf(at, "queue=%31s", name) != 1)
+            continue;
+        uint32_t q = 0;
+        while (q < count && strcmp(queues[q].name, name) != 0)
+            q++;
+        if (q == count && (!is_launch || count == 4))
+            continue;
+        if (q == count)
+            snprintf(queues[count++].name, sizeof queues[q].name, "%s", name);
+        if (is_launch && queues[q].launches < 4096)
+            queues[q].launch[queues[q].launches++] = number;
+        if (strstr(line, " clFinish ") && queues[q].ends < PASSES)
+            queues[q].end[queues[q].ends++] = number;
+    }
+    fclose(file);
+    return count;
+}
+
+/* Before a pass has come to its end on the last device, the first one begins the pass that is as many
+ * behind it as there are devices before the last: each has one then. */
+static void the_passes_of_a_prompt_keep_all_devices_at_work(void **state) {
+    (void)state;
+    char said[1024], count[8];
+    for (uint32_t devices = 2; devices <= 3; devices++)
+        for (int discrete = 0; discrete < 2; discrete++) {
+            snprintf(count, sizeof count, "%u", devices);
+            setenv("CALLS_PIPELINE", count, 1);
+            if (discrete)
+                setenv("CALLS_DISCRETE", "1", 1);
+            int status = watch("", said);
+            unsetenv("CALLS_DISCRETE");
+            unsetenv("CALLS_PIPELINE");
+            if (status != 0)
+                fail_msg("%u devices: exit %d, \"%s\"", devices, status, said);
+            struct queue_calls *queues = calloc(4, sizeof *queues);
+            assert_non_null(queues);
+            assert_int_equal(read_queues(queues), devices);
+            const struct queue_calls *first = &queues[0], *last = &queues[devices - 1];
+            assert_true(first->launches >= PASSES && first->launches % PASSES == 0 && last->ends >= PASSES - 1);
+            uint32_t together = 0;
+            for (uint32_t pass = 0; pass + devices - 1 < PASSES; pass++)
+                together += first->launch[(pass + devices - 1) * (first->launches / PASSES)] < last->end[pass];
+            if (together < (PASSES - devices + 1) / 2)
+                fail_msg("%u devices were at work at once for %u passes only%s", devices, together,
+                         discrete ? ", discrete" : "");
+            free(queues);
+        }
 }
 
 static void every_failure_is_a_sentence_and_leaves_nothing_behind(void **state) {
@@ -172,7 +304,8 @@ static void every_failure_is_a_sentence_and_leaves_nothing_behind(void **state) 
         { "clEnqueueWriteBuffer:1", "cannot write" }, { "clEnqueueWriteBuffer:13", "cannot write" },
         { "clEnqueueNDRangeKernel:1", "on 'cpu" }, { "clEnqueueNDRangeKernel:40", "on 'cpu" },
         { "clEnqueueNDRangeKernel:20+", "on 'cpu" }, { "clSetKernelArg:100", "on 'cpu" },
-        { "clEnqueueReadBuffer:1", "cannot finish" }, { "clEnqueueReadBuffer:2", "cannot read logits" },
+        { "clEnqueueReadBuffer:1", "cannot read logits" }, { "clFinish:5", "cannot finish units" },
+        { "clEnqueueMigrateMemObjects:2", "cannot place the residual" },
         { "clEnqueueReadBuffer:7+", "cannot" }, { "clEnqueueCopyBuffer:1", "cannot gather" },
     };
     char said[1024];
@@ -182,6 +315,12 @@ static void every_failure_is_a_sentence_and_leaves_nothing_behind(void **state) 
             fail_msg("%s: exit %d, \"%s\"", cases[i].fail, status, said);
         check_released(cases[i].fail);
     }
+    setenv("CALLS_DISCRETE", "1", 1);
+    int status = watch("clEnqueueReadBuffer:1", said);
+    unsetenv("CALLS_DISCRETE");
+    if (status != 1 || !strstr(said, "cannot finish units"))
+        fail_msg("a hop through the host: exit %d, \"%s\"", status, said);
+    check_released("a hop through the host");
 }
 
 /* One device fails while the others run their slices of the same unit. */
@@ -224,6 +363,7 @@ int main(int count, char **arguments) {
         cmocka_unit_test(a_run_allocates_what_it_reports_and_releases_it),
         cmocka_unit_test(so_does_one_in_slices),
         cmocka_unit_test(a_token_waits_only_for_its_hop_and_its_logits),
+        cmocka_unit_test(the_passes_of_a_prompt_keep_all_devices_at_work),
         cmocka_unit_test(a_driver_that_hangs_ends_in_a_sentence),
         cmocka_unit_test(every_failure_is_a_sentence_and_leaves_nothing_behind),
         cmocka_unit_test(a_failure_in_a_slice_ends_the_pass_for_all),

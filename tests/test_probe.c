@@ -5,6 +5,7 @@
 #include "planner/probe.h"
 #include "planner/probe_child.h"
 #include "planner/probe_protocol.h"
+#include "planner/probe_hop.h"
 #include "planner/probe_together.h"
 
 #include <dirent.h>
@@ -287,10 +288,17 @@ static void two_devices_on_one_memory_are_measured_together(void **state) {
     for (int i = 0; i < 2; i++)
         assert_true(rates.alone[i] > 1e5 && rates.together[i] > 1e5 && rates.together[i] < 10 * rates.alone[i]);
     assert_nothing_is_left();
+    double hop;
+    assert_true(probe_hop_shares(pair[0], pair[1]));
+    ASSERT_OK(probe_hop(&request, pair, &hop, &err), err);
+    assert_true(hop > 1e-7 && hop < 0.1);
+    assert_nothing_is_left();
     /* A device that its driver does not have. */
     struct device other = *pair[1];
     other.ordinal = 7;
     pair[1] = &other;
+    ASSERT_OK(probe_hop(&request, pair, &hop, &err), err);
+    assert_true(hop == 0);
     ASSERT_OK(probe_together(&request, pair, &rates, &err), err);
     assert_false(rates.is_known);
     device_list_release(&devices);
