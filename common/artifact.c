@@ -2,6 +2,7 @@
 
 #include "common/temporary_file.h"
 #include "common/unit_weights.h"
+#include "common/user_folder.h"
 #include "common/weight_choice.h"
 
 #include <errno.h>
@@ -46,17 +47,14 @@ void artifact_set_format(struct artifact_key *key, const struct model *model, st
 }
 
 char *artifact_root(struct error *err) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    bool has_cache = cache && cache[0] == '/';
-    if (!has_cache && (!home || home[0] != '/')) {
+    struct text text;
+    text_init(&text);
+    if (!user_folder_append(&text, USER_CACHE, "artifacts")) {
         error_set(err, ERROR_FAILED, "there is no folder for packed weights: neither XDG_CACHE_HOME nor HOME is set");
         return NULL;
     }
-    const char *base = has_cache ? cache : home, *rest = has_cache ? "/phi/artifacts" : "/.cache/phi/artifacts";
-    char *path = malloc(strlen(base) + strlen(rest) + 1);
-    if (path)
-        sprintf(path, "%s%s", base, rest);
-    else
+    char *path = text_take(&text);
+    if (!path)
         error_set(err, ERROR_FAILED, "cannot name a folder for packed weights: out of memory");
     return path;
 }
@@ -74,20 +72,6 @@ char *artifact_path(const struct artifact_key *key, struct error *err) {
         error_set(err, ERROR_FAILED, "cannot name a packed unit: out of memory");
     free(root);
     return path;
-}
-
-bool artifact_make_folders(const char *path, struct error *err) {
-    char *copy = strdup(path);
-    bool ok = copy || error_set(err, ERROR_FAILED, "cannot make the folder of '%s': out of memory", path);
-    for (char *slash = copy; ok && (slash = strchr(slash + 1, '/'));) {
-        *slash = '\0';
-        ok = mkdir(copy, 0700) == 0 || errno == EEXIST ||
-             error_set(err, ERROR_FAILED, "cannot make the folder '%s' for packed weights: %s", copy,
-                       strerror(errno));
-        *slash = '/';
-    }
-    free(copy);
-    return ok;
 }
 
 /* ---- writing ---- */
@@ -192,7 +176,8 @@ bool artifact_write(const char *path, const struct artifact_key *key, const stru
         error_set(err, ERROR_FAILED, "cannot pack '%s': out of memory", key->unit);
         goto cleanup;
     }
-    if (!list_entries(key, model, &list, err) || !fill_header(header, key, &list, err) || !artifact_make_folders(path, err))
+    if (!list_entries(key, model, &list, err) || !fill_header(header, key, &list, err) ||
+        !user_folder_make(path, "packed weights", err))
         goto cleanup;
     descriptor = temporary_file_create(path, &temporary, err);
     if (descriptor < 0)

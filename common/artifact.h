@@ -53,9 +53,6 @@ void artifact_set_format(struct artifact_key *key, const struct model *model, st
 char *artifact_root(struct error *err);
 char *artifact_path(const struct artifact_key *key, struct error *err);
 
-/* The folders above `path`, for the user alone. */
-bool artifact_make_folders(const char *path, struct error *err);
-
 /* Called with bytes written so far; false cancels. May be NULL. */
 typedef bool artifact_progress(void *context, uint64_t bytes);
 

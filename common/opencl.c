@@ -1,5 +1,7 @@
 #include "common/opencl.h"
 
+#include "common/user_folder.h"
+
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -277,35 +279,22 @@ static bool borrow(struct borrowed_variable *variable, const char *value, struct
     return true;
 }
 
-/* Make `path` and the folders above it, readable by the user alone. */
-static bool make_folders(char *path) {
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        bool fine = mkdir(path, 0700) == 0 || errno == EEXIST;
-        *slash = '/';
-        if (!fine)
-            return false;
-    }
-    return (mkdir(path, 0700) == 0 || errno == EEXIST) && access(path, R_OK | W_OK | X_OK) == 0;
-}
-
 /* PoCL keeps compiled kernels in a folder and fails outright without one. */
 static bool arrange_pocl_cache(struct error *err) {
     const char *present = getenv("POCL_CACHE_DIR");
     if (present && *present)
         return true;
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char path[PATH_MAX];
-    int length = -1;
-    if (cache && cache[0] == '/')
-        length = snprintf(path, sizeof path, "%s/phi/pocl", cache);
-    else if (home && home[0] == '/')
-        length = snprintf(path, sizeof path, "%s/.cache/phi/pocl", home);
-    if (length > 0 && (size_t)length < sizeof path && make_folders(path))
-        return borrow(&pocl_cache, path, err);
-    if (!make_temporary("phi-pocl", pocl_cache.folder, err))
-        return false;
-    return borrow(&pocl_cache, pocl_cache.folder, err);
+    struct text path;
+    text_init(&path);
+    bool is_usable = user_folder_append(&path, USER_CACHE, "pocl/") && !path.failed &&
+                     user_folder_make(path.bytes, "compiled kernels", NULL) &&
+                     access(path.bytes, R_OK | W_OK | X_OK) == 0;
+    if (is_usable)
+        path.bytes[path.length - 1] = '\0';
+    bool ok = (is_usable || make_temporary("phi-pocl", pocl_cache.folder, err)) &&
+              borrow(&pocl_cache, is_usable ? path.bytes : pocl_cache.folder, err);
+    text_release(&path);
+    return ok;
 }
 
 bool opencl_choose_icds(const char *const *icd_paths, uint32_t count, struct error *err) {

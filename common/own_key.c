@@ -1,7 +1,7 @@
 #include "common/own_key.h"
 
 #include "common/model.h"
-#include "common/text.h"
+#include "common/user_folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,30 +13,18 @@
 #include <unistd.h>
 
 static bool name_file(struct text *path, struct error *err) {
-    const char *folder = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-    if (folder && *folder == '/')
-        text_append_format(path, "%s/phi/key", folder);
-    else if (home && *home)
-        text_append_format(path, "%s/.local/share/phi/key", home);
-    else
+    if (!user_folder_append(path, USER_DATA, "key"))
         return error_set(err, ERROR_FAILED, "there is no place for the key of compiled kernels: neither "
                          "'XDG_DATA_HOME' nor 'HOME' is set");
     return !path->failed || error_set(err, ERROR_FAILED, "cannot name the key of compiled kernels: out of memory");
 }
 
-static void make_folders(char *path) {
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(path, 0700);   /* what is missing in the end shows when the file is made */
-        *slash = '/';
-    }
-}
-
 /* Whole or not at all: written under another name, then linked; who comes second keeps the first. */
-static bool make(char *path, struct error *err) {
+static bool make(const char *path, struct error *err) {
     unsigned char fresh[32];
     char *draft = NULL;
-    make_folders(path);
+    if (!user_folder_make(path, "the key of compiled kernels", err))
+        return false;
     if (getrandom(fresh, sizeof fresh, 0) != (ssize_t)sizeof fresh || asprintf(&draft, "%s.%ld", path, (long)getpid()) < 0)
         return error_set(err, ERROR_FAILED, "cannot make the key '%s' of compiled kernels: %s", path, strerror(errno));
     unlink(draft);

@@ -1,5 +1,5 @@
 /* store_open: where the store lies, opening and closing it. */
-#include "common/text.h"
+#include "common/user_folder.h"
 #include "db/plan_store.h"
 #include "db/statement.h"
 
@@ -13,16 +13,12 @@
 #define BUSY_TIMEOUT_MS 5000
 
 char *plan_store_default_path(struct error *err) {
-    const char *file = getenv("PHI_STORE"), *folder = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    const char *file = getenv("PHI_STORE");
     struct text path;
     text_init(&path);
     if (file && *file)
         text_append(&path, file);
-    else if (folder && *folder == '/')   /* the XDG rules: a relative path is ignored */
-        text_append_format(&path, "%s/phi/plans.db", folder);
-    else if (home && *home)
-        text_append_format(&path, "%s/.local/share/phi/plans.db", home);
-    else
+    else if (!user_folder_append(&path, USER_DATA, "plans.db"))
         error_set(err, ERROR_FAILED, "neither 'PHI_STORE', 'XDG_DATA_HOME' nor 'HOME' is set; say with --db "
                   "FILE where the plan database is");
     bool found = path.length > 0;
@@ -33,22 +29,10 @@ char *plan_store_default_path(struct error *err) {
     return result;
 }
 
-/* Make the folders that lead to `path`, for the user only. */
 static bool make_folders(const char *path, struct error *err) {
-    char *folder = strdup(path);
-    if (!folder)
-        return error_set(err, ERROR_FAILED, "cannot open plan database '%s': out of memory", path);
-    bool ok = true;
-    for (char *slash = strchr(folder + 1, '/'); ok && slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        struct stat status;
-        if (mkdir(folder, 0700) != 0 && !(stat(folder, &status) == 0 && S_ISDIR(status.st_mode)))
-            ok = error_set(err, ERROR_FAILED, "cannot make folder '%s' for the plan database: %s; give "
-                           "another file with --db", folder, strerror(errno == EEXIST ? ENOTDIR : errno));
-        *slash = '/';
-    }
-    free(folder);
-    return ok;
+    struct error reason = { 0 };
+    return user_folder_make(path, "the plan database", &reason) ||
+           error_set(err, ERROR_FAILED, "%s; give another file with --db", reason.text);
 }
 
 /* SQLite in WAL mode needs to write beside the file even to read it. */

@@ -4,9 +4,9 @@
 #include "common/model.h"
 #include "common/opencl.h"
 #include "common/plan.h"
-#include "common/text.h"
+#include "common/temporary_file.h"
+#include "common/user_folder.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,26 +41,17 @@ static bool describe_machine(struct text *text) {
     return !text->failed;
 }
 
-/* The caller owns the path; NULL where there is no home. `folder`: where it lies. */
-static char *cache_path(char **folder) {
+/* The caller owns the path; NULL where there is no home. */
+static char *cache_path(void) {
     struct text machine, path;
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char key[65];
-    *folder = NULL;
+    char name[64], key[65];
     text_init(&machine);
     text_init(&path);
     bool known = describe_machine(&machine);
     sha256_hex(machine.bytes, machine.length, key);
     text_release(&machine);
-    if (!known || ((!cache || *cache != '/') && (!home || *home != '/')))
-        return NULL;
-    if (cache && *cache == '/')
-        text_append_format(&path, "%s/phi", cache);
-    else
-        text_append_format(&path, "%s/.cache/phi", home);
-    *folder = path.failed ? NULL : strdup(path.bytes);
-    text_append_format(&path, "/devices-%.16s.json", key);
-    return text_take(&path);
+    snprintf(name, sizeof name, "devices-%.16s.json", key);
+    return known && user_folder_append(&path, USER_CACHE, name) ? text_take(&path) : NULL;
 }
 
 static bool read_text_field(const json_t *entry, const char *key, char *field, size_t size) {
@@ -97,7 +88,7 @@ static bool read_device(const json_t *entry, struct device *device) {
 }
 
 bool survey_cache_load(struct device_list *devices) {
-    char *folder, *path = cache_path(&folder);
+    char *path = cache_path();
     *devices = (struct device_list){ 0 };
     json_t *root = path && access(path, R_OK) == 0 ? json_read_file(path, CACHE_LIMIT, NULL) : NULL;
     bool ok = json_is_array(root) && json_array_size(root) <= 256;
@@ -108,25 +99,27 @@ bool survey_cache_load(struct device_list *devices) {
     if (!ok)
         device_list_release(devices);
     json_decref(root);
-    free(folder);
     free(path);
     return ok;
 }
 
-/* mkdir -p for the folder and its parent. */
-static bool make_folder(const char *folder) {
-    char parent[4096];
-    snprintf(parent, sizeof parent, "%s", folder);
-    char *slash = strrchr(parent, '/');
-    if (slash && slash != parent) {
-        *slash = '\0';
-        mkdir(parent, 0700);
-    }
-    return mkdir(folder, 0700) == 0 || errno == EEXIST;
+static void write_file(const char *path, const char *bytes) {
+    char *temporary;
+    int descriptor = user_folder_make(path, "what is known of devices", NULL)
+                         ? temporary_file_create(path, &temporary, NULL) : -1;
+    if (descriptor < 0)
+        return;
+    FILE *file = fdopen(descriptor, "w");
+    bool written = file && fputs(bytes, file) >= 0;
+    if (!file)
+        close(descriptor);
+    if ((file && fclose(file) != 0) || !written || rename(temporary, path) != 0)
+        unlink(temporary);
+    free(temporary);
 }
 
 void survey_cache_save(const struct device_list *devices) {
-    char *folder, *path = cache_path(&folder);
+    char *path = cache_path();
     json_t *root = json_array();
     for (uint32_t i = 0; i < devices->count; i++) {
         const struct device *d = &devices->devices[i];
@@ -144,22 +137,11 @@ void survey_cache_save(const struct device_list *devices) {
             goto cleanup;
     }
     char *bytes = json_dumps(root, JSON_INDENT(1));
-    struct text temporary;
-    text_init(&temporary);
-    if (bytes && path && folder && make_folder(folder)) {
-        text_append_format(&temporary, "%s.%ld", path, (long)getpid());
-        FILE *file = temporary.failed ? NULL : fopen(temporary.bytes, "w");
-        bool written = file && fputs(bytes, file) >= 0;
-        if (file && fclose(file) == 0 && written)
-            rename(temporary.bytes, path);
-        else if (file)
-            unlink(temporary.bytes);
-    }
-    text_release(&temporary);
+    if (bytes && path)
+        write_file(path, bytes);
     free(bytes);
 
 cleanup:
     json_decref(root);
-    free(folder);
     free(path);
 }

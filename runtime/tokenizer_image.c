@@ -3,6 +3,7 @@
 #include "common/artifact.h"
 #include "common/file_map.h"
 #include "common/temporary_file.h"
+#include "common/user_folder.h"
 #include "runtime/tokenizer_parts.h"
 
 #include <errno.h>
@@ -181,7 +182,7 @@ bool tokenizer_image_write(const struct tokenizer *tokenizer, const char *path, 
         char hex[65];
         sha256_hex(image.bytes + CHECKED_FROM, image.length - CHECKED_FROM, hex);
         memcpy(((struct image_header *)(void *)image.bytes)->checksum, hex, 64);
-        ok = artifact_make_folders(path, err) && write_file(path, &image, err);
+        ok = user_folder_make(path, "the tokenizer", err) && write_file(path, &image, err);
     }
     text_release(&image);
     return ok;
