@@ -17,6 +17,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #define MODEL_MAX_BLOCKS 1024
 #define MODEL_NO_TENSOR UINT32_MAX
@@ -157,7 +158,8 @@ struct hash_cache {
     void *context;
     /* True and 64 digits + NUL in `hex` where path, device, inode, size, mtime_ns, ctime_ns match. */
     bool (*find)(void *context, const char *path, char hex[65]);
-    void (*store)(void *context, const char *path, const char *hex);
+    /* `status` is of the file that was read, from before its first byte was. */
+    void (*store)(void *context, const char *path, const struct stat *status, const char *hex);
 };
 bool model_hash(const struct model *model, const struct hash_cache *cache, hash_progress *progress,
                 void *progress_context, struct model_hashes *hashes, struct error *err);

@@ -61,13 +61,19 @@ static bool advance(struct hashing *hashing, uint64_t bytes) {
     return true;
 }
 
-static bool hash_contents(struct hashing *hashing, const char *path, char hex[65]) {
+/* Neither what the file was before nor what it is now: its digest means nothing. */
+static bool has_changed(int descriptor, const struct stat *before) {
+    struct stat now;
+    return fstat(descriptor, &now) != 0 || now.st_size != before->st_size ||
+           now.st_mtim.tv_sec != before->st_mtim.tv_sec || now.st_mtim.tv_nsec != before->st_mtim.tv_nsec;
+}
+
+static bool hash_contents(struct hashing *hashing, const char *path, struct stat *status, char hex[65]) {
     struct error *err = hashing->err;
-    struct stat status;
     bool ok = false;
     EVP_MD_CTX *sha = NULL;
     char *part = NULL;
-    int descriptor = file_open(path, &status, err);
+    int descriptor = file_open(path, status, err);
     if (descriptor < 0)
         return false;
     sha = EVP_MD_CTX_new();
@@ -76,7 +82,7 @@ static bool hash_contents(struct hashing *hashing, const char *path, char hex[65
         error_set(err, ERROR_FAILED, "cannot hash '%s': out of memory", path);
         goto cleanup;
     }
-    uint64_t size = (uint64_t)status.st_size;
+    uint64_t size = (uint64_t)status->st_size;
     for (uint64_t at = 0; at < size;) {
         size_t count = size - at < READ_SIZE ? (size_t)(size - at) : READ_SIZE;
         if (!file_read_at(descriptor, path, at, part, count, err))
@@ -88,6 +94,10 @@ static bool hash_contents(struct hashing *hashing, const char *path, char hex[65
         at += count;
         if (!advance(hashing, count))
             goto cleanup;
+    }
+    if (has_changed(descriptor, status)) {
+        error_set(err, ERROR_FAILED, "'%s' changed while it was hashed; try again when it is complete", path);
+        goto cleanup;
     }
     unsigned char digest[EVP_MAX_MD_SIZE];
     if (!EVP_DigestFinal_ex(sha, digest, NULL)) {
@@ -107,10 +117,11 @@ static bool hash_file(struct hashing *hashing, const char *path, uint64_t size, 
     const struct hash_cache *cache = hashing->cache;
     if (cache && cache->find && cache->find(cache->context, path, hex))
         return advance(hashing, size);
-    if (!hash_contents(hashing, path, hex))
+    struct stat status;
+    if (!hash_contents(hashing, path, &status, hex))
         return false;
     if (cache && cache->store)
-        cache->store(cache->context, path, hex);
+        cache->store(cache->context, path, &status, hex);
     return true;
 }
 

@@ -40,11 +40,10 @@ static bool find_digest(void *context, const char *path, char hex[65]) {
 }
 
 /* A digest that cannot be kept is computed again next time: no failure. */
-static void store_digest(void *context, const char *path, const char *hex) {
+static void store_digest(void *context, const char *path, const struct stat *status, const char *hex) {
     struct plan_store *store = context;
-    struct stat status;
     struct statement save;
-    if (store->read_only || stat(path, &status) != 0)
+    if (store->read_only)
         return;
     if (statement_open(&save, store, "keep a digest",
                        "INSERT INTO model_path (path, device, inode, size_bytes, mtime_ns, ctime_ns, sha256) "
@@ -53,7 +52,7 @@ static void store_digest(void *context, const char *path, const char *hex) {
                        "mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
                        "sha256 = excluded.sha256", NULL)) {
         put_text(&save, path);
-        put_stat(&save, &status);
+        put_stat(&save, status);
         put_text(&save, hex);
         statement_run(&save, NULL);
     }

@@ -120,9 +120,9 @@ static bool watch(void *context, uint64_t done, uint64_t total) {
     return done < seen->stop_at;
 }
 
-static void store(void *context, const char *path, const char *hex) {
+static void store(void *context, const char *path, const struct stat *status, const char *hex) {
     struct seen *seen = context;
-    assert_true(seen->stored < 4);
+    assert_true(seen->stored < 4 && status->st_size > 0);
     strcpy(seen->path[seen->stored], path);
     strcpy(seen->hex[seen->stored++], hex);
 }
@@ -184,6 +184,38 @@ static void hashing_can_be_interrupted(void **state) {
     model_close(model);
 }
 
+/* As a download that goes on does. */
+static bool write_meanwhile(void *context, uint64_t done, uint64_t total) {
+    FILE *file = fopen(context, "r+");
+    assert_non_null(file);
+    assert_true(done <= total && fseek(file, -1, SEEK_END) == 0 && fputc(done % 251, file) != EOF);
+    assert_int_equal(fclose(file), 0);
+    return true;
+}
+
+static void a_file_that_changes_while_it_is_read_has_no_hash(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    struct seen seen = { .stop_at = UINT64_MAX };
+    const struct hash_cache cache = { &seen, find, store };
+    struct model_hashes hashes;
+    const char *original = test_data("models/phi3-tiny"), *directory = support_directory("changing");
+    if (!original)
+        SKIP_BECAUSE("no models/phi3-tiny");
+    char command[9000], weights[4200];
+    snprintf(weights, sizeof weights, "%s/model.safetensors", directory);
+    snprintf(command, sizeof command, "cp '%s'/config.json '%s'/model.safetensors '%s' && touch -d @1 '%s'", original,
+             original, directory, weights);
+    assert_int_equal(system(command), 0);
+    struct model *model = open_path(directory, NULL, &err);
+    ASSERT_OK(model, err);
+    assert_false(model_hash(model, &cache, write_meanwhile, weights, &hashes, &err));
+    assert_non_null(strstr(err.text, "model.safetensors' changed while it was hashed"));
+    assert_int_equal(seen.stored, 0);
+    ASSERT_OK(model_hash(model, &cache, NULL, NULL, &hashes, &err), err);
+    model_close(model);
+}
+
 static void a_model_without_weights_has_no_hash(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -206,6 +238,7 @@ int main(void) {
         cmocka_unit_test(editing_a_template_leaves_the_weights_hash),
         cmocka_unit_test(digests_come_from_the_cache_where_it_knows_them),
         cmocka_unit_test(hashing_can_be_interrupted),
+        cmocka_unit_test(a_file_that_changes_while_it_is_read_has_no_hash),
         cmocka_unit_test(a_model_without_weights_has_no_hash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

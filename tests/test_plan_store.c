@@ -332,7 +332,9 @@ static void a_digest_holds_until_the_file_changes(void **state) {
     memset(digest, 'e', 64);
     digest[64] = '\0';
     assert_false(cache.find(cache.context, path, hex));
-    cache.store(cache.context, path, digest);
+    struct stat as_hashed;
+    assert_int_equal(stat(path, &as_hashed), 0);
+    cache.store(cache.context, path, &as_hashed, digest);
     assert_true(cache.find(cache.context, path, hex));
     assert_string_equal(hex, digest);
 
