@@ -112,24 +112,30 @@ bool pack_units(const struct command *command, const struct model *model, struct
 
 /* ---- gc ---- */
 
-struct kept { char **paths; size_t count, capacity; };
+/* The files themselves: a folder has many names ("/cache", "/cache/", a link to it). */
+struct kept_file { dev_t device; ino_t inode; };
+struct kept { struct kept_file *files; size_t count, capacity; };
 
 static bool keep_path(void *context, const char *path) {
     struct kept *kept = context;
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return true;   /* deleted by hand: nothing to keep */
     if (kept->count == kept->capacity) {
         size_t capacity = kept->capacity ? 2 * kept->capacity : 256;
-        char **grown = realloc(kept->paths, capacity * sizeof *grown);
+        struct kept_file *grown = realloc(kept->files, capacity * sizeof *grown);
         if (!grown)
             return false;
-        kept->paths = grown;
+        kept->files = grown;
         kept->capacity = capacity;
     }
-    kept->paths[kept->count] = strdup(path);
-    return kept->paths[kept->count] && ++kept->count;
+    kept->files[kept->count++] = (struct kept_file){ status.st_dev, status.st_ino };
+    return true;
 }
 
-static int by_text(const void *left, const void *right) {
-    return strcmp(*(char *const *)left, *(char *const *)right);
+static int by_identity(const void *left, const void *right) {
+    const struct kept_file *a = left, *b = right;
+    return a->device != b->device ? (a->device < b->device ? -1 : 1) : (a->inode > b->inode) - (a->inode < b->inode);
 }
 
 static bool is_hash(const char *name) {
@@ -145,11 +151,12 @@ static void sweep_folder(const char *folder, const struct kept *kept, struct swe
         return;
     for (struct dirent *entry; (entry = readdir(stream));) {
         char path[4096 + 300];
-        const char *key = path;
         struct stat status;
         snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        if (lstat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
-            (kept->count && bsearch(&key, kept->paths, kept->count, sizeof *kept->paths, by_text)))
+        if (lstat(path, &status) != 0 || !S_ISREG(status.st_mode))
+            continue;
+        const struct kept_file file = { status.st_dev, status.st_ino };
+        if (kept->count && bsearch(&file, kept->files, kept->count, sizeof *kept->files, by_identity))
             continue;
         if (unlink(path) == 0) {
             swept->bytes += (uint64_t)status.st_size;
@@ -182,15 +189,13 @@ bool plan_command_collect(const struct command *command, struct error *err) {
     bool ok = store && plan_store_collect(store, &collected, keep_path, &kept, err);
     if (ok) {
         if (kept.count)
-            qsort(kept.paths, kept.count, sizeof *kept.paths, by_text);
+            qsort(kept.files, kept.count, sizeof *kept.files, by_identity);
         sweep(root, &kept, &swept);
         fprintf(stderr, "phiplan: removed %u superseded plan%s and %u file%s of packed weights (%.1f MB)\n",
                 collected.plans, collected.plans == 1 ? "" : "s", swept.files, swept.files == 1 ? "" : "s",
                 1e-6 * (double)swept.bytes);
     }
-    for (size_t i = 0; i < kept.count; i++)
-        free(kept.paths[i]);
-    free(kept.paths);
+    free(kept.files);
     plan_store_close(store);
     free(root);
     return ok;

@@ -48,6 +48,8 @@ touch "$(dirname "$some")/stray"
 run "$phiplan" gc
 expect "gc removes what is superseded, and strays" 0
 equal "but nothing that the plan needs" "$files" "$(find "$XDG_CACHE_HOME/phi/artifacts" -type f | wc -l)"
+run env XDG_CACHE_HOME="$XDG_CACHE_HOME/." "$phiplan" gc
+equal "also where the folder is spelled in another way" "$files" "$(find "$XDG_CACHE_HOME/phi/artifacts" -type f | wc -l)"
 equal "and the current plan stays" "$plan" "$(sqlite3 "$PHI_STORE" "select group_concat(id) from plan")"
 run "$phiplan" rm "$plan"
 run "$phiplan" gc
