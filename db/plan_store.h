@@ -93,9 +93,9 @@ bool plan_store_find_plans(struct plan_store *store, const char *weights_hash, c
                            struct plan ***plans, uint32_t *count, struct error *err);
 void plan_store_free_plans(struct plan **plans, uint32_t count);
 
-/* By id; NULL with ERROR_NO_PLAN where there is none. */
+/* By id, checked with plan_validate(); NULL with ERROR_NO_PLAN where there is none. */
 struct plan *plan_store_load_plan(struct plan_store *store, int64_t id, struct error *err);
-/* The newest current plan; NULL with ERROR_NO_PLAN in an empty store. */
+/* The newest current plan, checked as well; NULL with ERROR_NO_PLAN in an empty store. */
 struct plan *plan_store_newest_plan(struct plan_store *store, struct error *err);
 /* All plans, newest first, superseded ones included where `all`. */
 bool plan_store_list_plans(struct plan_store *store, bool all, struct plan ***plans,

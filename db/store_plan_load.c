@@ -303,5 +303,8 @@ struct plan *plan_store_newest_plan(struct plan_store *store, struct error *err)
     free(plans);
     if (!plan)
         error_set(err, ERROR_NO_PLAN, "there is no plan in '%s'; run phiplan", store->path);
-    return plan;
+    if (plan && plan_validate(plan, err))
+        return plan;
+    plan_free(plan);
+    return NULL;
 }

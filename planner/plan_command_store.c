@@ -47,9 +47,11 @@ static struct plan *find_by_model(const struct command *command, struct plan_sto
     struct model *model = command_open_model(command, argument, err);
     if (model && command_hash_model(command, model, store, &hashes, err) &&
         plan_store_find_plans(store, hashes.weights, name, &plans, &count, err)) {
-        if (count)
-            found = plan_store_load_plan(store, plans[0]->id, err);
-        else
+        if (count && plan_validate(plans[0], err)) {
+            found = plans[0];
+            plans[0] = NULL;
+        }
+        if (!count)
             error_set(err, ERROR_NO_PLAN, "no plan '%s' is stored for '%s'; make one: phiplan '%s'%s%s", name,
                       model->name, argument, command->options->name ? " --name " : "",
                       command->options->name ? command->options->name : "");
@@ -92,12 +94,19 @@ bool plan_command_show(const struct command *command, struct error *err) {
 }
 
 bool plan_command_remove(const struct command *command, struct error *err) {
-    struct plan_store *store = command_open_store(command, STORE_EXISTING, err);
-    struct plan *plan = store ? command_find_plan(command, store, err) : NULL;
-    bool ok = plan && plan_store_remove_plan(store, plan->id, err);
-    if (ok)
+    struct error unsound = { 0 };
+    int64_t id = 0;
+    struct plan_store *store = command_open_store(command, STORE_EXISTING, &unsound);
+    struct plan *plan = store ? command_find_plan(command, store, &unsound) : NULL;
+    /* A plan that nobody can follow any more must not be there for ever. */
+    bool is_broken = store && !plan && unsound.kind == ERROR_FAILED && is_id(command->options->subject, &id);
+    bool ok = plan || is_broken ? plan_store_remove_plan(store, plan ? plan->id : id, err)
+                                : error_set(err, unsound.kind, "%s", unsound.text);
+    if (ok && plan)
         fprintf(stderr, "phiplan: removed plan %lld '%s' of %s\n", (long long)plan->id, plan->name,
                 plan->model_name);
+    else if (ok)
+        fprintf(stderr, "phiplan: removed plan %lld, of which this was wrong: %s\n", (long long)id, unsound.text);
     plan_free(plan);
     plan_store_close(store);
     return ok;

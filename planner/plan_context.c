@@ -37,7 +37,7 @@ bool plan_context_open(struct plan_context *context, const struct command *comma
     *context = (struct plan_context){ 0 };
     context->store = command_open_store(command, STORE_EXISTING, err);
     context->plan = context->store ? command_find_plan_named(command, context->store, argument, err) : NULL;
-    if (!context->plan || !plan_validate(context->plan, err) || !host_memory_read(&context->host, err))
+    if (!context->plan || !host_memory_read(&context->host, err))
         return false;
     context->model = open_planned_model(context->plan, err);
     if (context->model && plan_streams(context->plan, PLAN_ANY_DEVICE))

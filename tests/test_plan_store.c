@@ -173,6 +173,9 @@ static void moving_shards_by_sql_moves_the_bytes(void **state) {
     assert_null(plan_store_load_plan(store, plan->id, &err));
     assert_non_null(strstr(err.text, "unit 'attn.2' of plan 'default' is not placed"));
     plan_free(plan);
+    test_sql(path, "update plan set unit_count = 0");   /* of which nobody can count the blocks */
+    assert_null(plan_store_newest_plan(store, &err));
+    assert_non_null(strstr(err.text, "plan 'default' has 0 units"));
     plan_store_close(store);
 }
 

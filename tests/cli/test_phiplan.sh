@@ -140,6 +140,13 @@ else
 fi
 run "$phiplan" "$model" --db "$work/other.db" --ctx 64
 expect "--db names another store" 0 "plan       1 'default'"
+if command -v sqlite3 > /dev/null; then
+    sqlite3 "$work/other.db" "update plan set unit_count = 0"
+    run timeout 30 "$phiplan" show --db "$work/other.db"
+    expect "a plan that cannot be is refused at once" 1 "has 0 units"
+    run "$phiplan" rm 1 --db "$work/other.db"
+    expect "but it can be removed" 0 "removed plan 1"
+fi
 run "$phiplan" "$model" --devices gpu77
 expect "a device that is not there is named" 2 "no device 'gpu77'"
 echo "not a database, but long enough to be read as one ................................" > "$work/bad.db"
