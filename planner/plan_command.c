@@ -77,9 +77,10 @@ bool command_hash_model(const struct command *command, const struct model *model
     return ok;
 }
 
-bool command_print(const struct text *text, struct error *err) {
+bool command_print(struct text *text, struct error *err) {
     if (text->failed)
         return error_set(err, ERROR_FAILED, "cannot print the result: out of memory");
+    text_defuse(text->bytes, true);
     if (fwrite(text->bytes, 1, text->length, stdout) != text->length || fflush(stdout) != 0)
         return error_set(err, ERROR_FAILED, "cannot write the result to standard output");
     return true;

@@ -57,7 +57,7 @@ bool command_accelerate_text(const struct plan *plan, struct text *text, struct 
 struct plan *command_find_plan_named(const struct command *command, struct plan_store *store, const char *argument,
                                      struct error *err);
 
-/* Write to stdout; a closed pipe or a full disk is an error. */
-bool command_print(const struct text *text, struct error *err);
+/* Write to stdout, defused (common/text.h); a closed pipe or a full disk is an error. */
+bool command_print(struct text *text, struct error *err);
 
 #endif

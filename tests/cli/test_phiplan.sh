@@ -141,7 +141,10 @@ fi
 run "$phiplan" "$model" --db "$work/other.db" --ctx 64
 expect "--db names another store" 0 "plan       1 'default'"
 if command -v sqlite3 > /dev/null; then
-    sqlite3 "$work/other.db" "update plan set unit_count = 0"
+    sqlite3 "$work/other.db" "update plan set unit_count = 0, model_name = char(27) || '[31mred'"
+    run "$phiplan" list --db "$work/other.db"
+    expect "a name from another's store is listed" 0 "?[31mred"
+    equal "and does not steer the terminal" 0 "$(tr -dc '\033' < "$work/out" | wc -c)"
     run timeout 30 "$phiplan" show --db "$work/other.db"
     expect "a plan that cannot be is refused at once" 1 "has 0 units"
     run "$phiplan" rm 1 --db "$work/other.db"
