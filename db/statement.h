@@ -84,13 +84,13 @@ bool statement_sound(struct statement *statement, struct error *err);
 /* For store_schema.c and its test: bring a store from its version to `version`. */
 struct store_migration {
     int from;               /* takes a store of this version to from + 1 */
-    const char *sql;        /* tables only: views and triggers are made anew */
+    const char *sql;        /* tables only, "" where they stay: views and triggers are made anew */
 };
 enum store_change { STORE_MAY_CHANGE, STORE_MUST_FIT };
 bool store_schema_prepare(struct plan_store *store, enum store_change change,
                           const struct store_migration *steps, int version, struct error *err);
 extern const struct store_migration store_migrations[];   /* ended by sql == NULL */
-#define STORE_VERSION 1
+#define STORE_VERSION 2
 #define STORE_APPLICATION_ID 0x70686970   /* "phip" */
 
 #endif

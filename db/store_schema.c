@@ -1,7 +1,8 @@
 /* store_schema: the version of a store, and how it gets to ours.
  *
  *   no tables, version 0       made from schema.sql and views.sql
- *   our id, older version      steps, one version each, then views.sql anew; one transaction
+ *   our id, older version      steps, one version each, then views.sql anew; one transaction; where only
+ *                              views differ, who may not change it reads it as it is
  *   our id, our version        nothing to do
  *   newer, or another id       refused; nothing is written
  */
@@ -13,8 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Version 1 is the first: no steps yet. */
+/* Version 1 is the first. */
 const struct store_migration store_migrations[] = {
+    { 1, "" },   /* plan_overview tells what is streamed */
     { 0, NULL },
 };
 
@@ -96,6 +98,22 @@ static bool drop_views(struct plan_store *store, struct error *err) {
     return ok;
 }
 
+static const struct store_migration *find_step(const struct store_migration *steps, int from) {
+    while (steps->sql && steps->from != from)
+        steps++;
+    return steps->sql ? steps : NULL;
+}
+
+/* Whether the tables of that version are those of `version`: the programs read no views. */
+static bool has_our_tables(int from, const struct store_migration *steps, int version) {
+    for (; from < version; from++) {
+        const struct store_migration *step = find_step(steps, from);
+        if (!step || *step->sql)
+            return false;
+    }
+    return true;
+}
+
 static bool migrate(struct plan_store *store, const struct store_state *state,
                     const struct store_migration *steps, int version, struct error *err) {
     if (is_empty(state)) {
@@ -105,10 +123,8 @@ static bool migrate(struct plan_store *store, const struct store_state *state,
         if (!drop_views(store, err))
             return false;
         for (int from = (int)state->version; from < version; from++) {
-            const struct store_migration *step = steps;
-            while (step->sql && step->from != from)
-                step++;
-            if (!step->sql)
+            const struct store_migration *step = find_step(steps, from);
+            if (!step)
                 return error_set(err, ERROR_FAILED, "plan database '%s' has version %d, from which there is "
                                  "no way to version %d; move it away, then run phiplan", store->path, from,
                                  version);
@@ -132,6 +148,8 @@ bool store_schema_prepare(struct plan_store *store, enum store_change change,
     if (change == STORE_MUST_FIT) {
         if (is_empty(&state))
             return error_set(err, ERROR_NO_PLAN, "plan database '%s' is empty; run phiplan", store->path);
+        if (has_our_tables((int)state.version, steps, version))
+            return true;
         return error_set(err, ERROR_STALE, "plan database '%s' has version %lld and this program needs %d; "
                          "run phiplan to bring it up to date", store->path, (long long)state.version, version);
     }

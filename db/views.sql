@@ -1,27 +1,30 @@
--- Views and triggers: made anew whenever the version of the tables changes.
+-- Views and triggers: made anew whenever the version of the store changes. A change here is a
+-- new version, too: an empty step in store_schema.c.
 
 -- How bytes are written for people: the first row whose `least` is not above them.
 create view size_unit (least, divisor, pattern) as
     values (1073741824, 1073741824.0, '%.2f GiB'), (1048576, 1048576.0, '%.1f MiB'),
            (1024, 1024.0, '%.0f KiB'), (-9223372036854775808, 1.0, '%.0f B');
 
--- What each device of a plan holds, as text: 'embed, blocks 0-29, head'.
+-- What each device of a plan holds, as text: 'embed, blocks 0-9, streamed blocks 10-29, head'.
 create view plan_holding (plan, device, position, holds) as
 with
     -- one row a device and unit
-    held (plan, device, unit, slot, is_part) as (
+    held (plan, device, unit, slot, is_part, is_streamed) as (
         select s.plan, s.device, s.unit,
                case s.unit when 0 then -1 when p.unit_count - 1 then -2 else (s.unit - 1) / 2 end,
                exists (select 1 from shard t
-                       where t.plan = s.plan and t.unit = s.unit and t.device <> s.device)
+                       where t.plan = s.plan and t.unit = s.unit and t.device <> s.device),
+               max(s.residency = 'streamed')
         from shard s join plan p on p.id = s.plan group by s.plan, s.device, s.unit),
     -- one row a device and block: a whole one, a half, or parts
     placed (plan, device, unit, block, kind) as (
         select plan, device, min(unit), slot,
-               case when max(is_part) then 'part of ' else '' end
+               case when is_streamed then 'streamed ' else '' end
+               || case when max(is_part) then 'part of ' else '' end
                || case when slot = -1 then 'embed' when slot = -2 then 'head'
                        when count(*) = 2 then 'block' when min(unit) % 2 then 'attn' else 'ffn' end
-        from held group by plan, device, slot),
+        from held group by plan, device, slot, is_streamed),
     -- neighbouring blocks of a kind share `island`
     grouped (plan, device, unit, block, kind, island) as (
         select *, block - row_number() over (partition by plan, device, kind order by block) from placed),

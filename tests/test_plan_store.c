@@ -201,6 +201,24 @@ static void a_sliced_unit_shows_as_part(void **state) {
     plan_store_close(store);
 }
 
+static void streamed_units_show_as_such(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    int64_t model;
+    const char *path = test_path("streamed.db");
+    struct plan_store *store = test_store(path, &model);
+    struct plan *plan = test_plan(4, "default");
+    for (uint32_t unit = 6; unit <= 9; unit++)   /* ffn.2, block 3, head */
+        plan->shards[unit].residency = STREAMED;
+    ASSERT_OK(plan_store_save_plan(store, model, plan, &err), err);
+    assert_string_equal(test_sql(path, "select devices from plan_overview"),
+                        "host: embed; gpu0: blocks 0-1; cpu0: attn 2, streamed ffn 2, streamed block 3, streamed head");
+    assert_string_equal(test_sql(path, "select group_concat(name) from plan_layers where residency = 'streamed'"),
+                        "ffn.2,attn.3,ffn.3,head");
+    plan_free(plan);
+    plan_store_close(store);
+}
+
 static void the_views_read_well_in_a_shell(void **state) {
     (void)state;
     if (system("command -v sqlite3 > /dev/null") != 0)
@@ -398,6 +416,7 @@ int main(void) {
         cmocka_unit_test(an_unsound_plan_is_not_saved),
         cmocka_unit_test(moving_shards_by_sql_moves_the_bytes),
         cmocka_unit_test(a_sliced_unit_shows_as_part),
+        cmocka_unit_test(streamed_units_show_as_such),
         cmocka_unit_test(the_views_read_well_in_a_shell),
         cmocka_unit_test(devices_and_probes_are_kept_by_identity),
         cmocka_unit_test(runs_are_kept_and_trimmed),

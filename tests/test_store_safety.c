@@ -193,8 +193,8 @@ static void a_newer_store_is_refused_and_untouched(void **state) {
     const char *path = test_path("newer.db");
     int64_t model;
     plan_store_close(test_store(path, &model));
-    test_sql(path, "pragma user_version = 2; pragma journal_mode = delete");
-    refused_and_untouched(path, "made by a newer phiplan (its version is 2, this program knows 1)", ERROR_FAILED);
+    test_sql(path, "pragma user_version = 3; pragma journal_mode = delete");
+    refused_and_untouched(path, "made by a newer phiplan (its version is 3, this program knows 2)", ERROR_FAILED);
     test_sql(path, "pragma user_version = -3");
     refused_and_untouched(path, "is damaged", ERROR_FAILED);
 }
@@ -392,16 +392,44 @@ static void an_older_store_is_brought_up_to_date(void **state) {
     /* All or nothing: still as it was, views included. */
     assert_non_null(strstr(test_sql(path, "select note from plan"), "error"));
     assert_string_equal(test_sql(path, "select id from plan_overview"), "1");
-    assert_string_equal(test_sql(path, "pragma user_version"), "1");
+    assert_string_equal(test_sql(path, "pragma user_version"), "2");
 
     test_sql(path, "create view stray as select 1");
     ASSERT_OK(store_schema_prepare(&raw, STORE_MAY_CHANGE, steps, STORE_VERSION + 2, &err), err);
     sqlite3_close(raw.db);
     assert_string_equal(test_sql(path, "select note from plan"), "moved 1");
-    assert_string_equal(test_sql(path, "pragma user_version"), "3");
+    assert_string_equal(test_sql(path, "pragma user_version"), "4");
     assert_string_equal(test_sql(path, "select model from plan_overview"), "org/model");
     assert_string_equal(test_sql(path, "select count(*) from shard"), "6");
     assert_non_null(strstr(test_sql(path, "select * from stray"), "no such table"));
+    plan_free(plan);
+}
+
+/* Version 1 had other views and the same tables. */
+static void a_store_with_older_views_serves_until_it_is_written(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    const char *path = test_path("views.db");
+    int64_t model;
+    struct plan_store *store = test_store(path, &model);
+    struct plan *plan = test_plan(2, "default"), *read;
+    ASSERT_OK(plan_store_save_plan(store, model, plan, &err), err);
+    plan_store_close(store);
+    test_sql(path, "drop view plan_overview; create view plan_overview as select 'of version 1' as devices; "
+             "pragma user_version = 1");
+    store = plan_store_open(path, STORE_EXISTING, &err);
+    ASSERT_OK(store, err);
+    read = plan_store_newest_plan(store, &err);
+    ASSERT_OK(read, err);
+    plan_free(read);
+    plan_store_close(store);
+    assert_string_equal(test_sql(path, "select devices from plan_overview"), "of version 1");
+
+    store = plan_store_open(path, STORE_CREATE, &err);
+    ASSERT_OK(store, err);
+    plan_store_close(store);
+    assert_string_equal(test_sql(path, "pragma user_version"), "2");
+    assert_string_equal(test_sql(path, "select model from plan_overview"), "org/model");
     plan_free(plan);
 }
 
@@ -442,6 +470,7 @@ int main(void) {
         cmocka_unit_test(a_view_without_end_is_given_up),
         cmocka_unit_test(a_store_in_a_read_only_place_can_be_read),
         cmocka_unit_test(an_older_store_is_brought_up_to_date),
+        cmocka_unit_test(a_store_with_older_views_serves_until_it_is_written),
         cmocka_unit_test(every_column_is_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
