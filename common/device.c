@@ -88,6 +88,10 @@ static int compare_entries(const void *left, const void *right) {
 }
 
 bool device_name_all(struct device_list *list) {
+    return device_name_places(list, NULL);
+}
+
+bool device_name_places(struct device_list *list, uint32_t *place) {
     if (!list->count)
         return true;
     struct sort_entry *entries = calloc(list->count, sizeof *entries);
@@ -104,6 +108,8 @@ bool device_name_all(struct device_list *list) {
     for (uint32_t i = 0; i < list->count; i++) {
         struct device *device = &list->devices[i];
         *device = entries[i].device;
+        if (place)
+            place[i] = entries[i].place;
         bool is_twin = i > 0 && strcmp(entries[i].identity, entries[i - 1].identity) == 0;
         device->ordinal = is_twin ? list->devices[i - 1].ordinal + 1 : 0;
         unsigned type = (unsigned)device->type < TYPE_COUNT ? device->type : DEVICE_ACCELERATOR;
@@ -112,6 +118,13 @@ bool device_name_all(struct device_list *list) {
     }
     free(entries);
     return true;
+}
+
+bool device_precedes(const struct device *a, const struct device *b) {
+    if (a->type != b->type)
+        return a->type < b->type;
+    return strtoul(a->short_name + strcspn(a->short_name, "0123456789"), NULL, 10) <
+           strtoul(b->short_name + strcspn(b->short_name, "0123456789"), NULL, 10);
 }
 
 const struct device *device_find(const struct device_list *list, const char *short_name) {

@@ -57,6 +57,11 @@ bool device_list_append(struct device_list *list, const struct device *device); 
 /* Sort by identity (GPUs, integrated GPUs, CPUs, rest; then the identity text),
  * set the ordinals and the short names. False, the list untouched: no memory. */
 bool device_name_all(struct device_list *list);
+/* The same; place[i] [list->count] tells where device i was before. */
+bool device_name_places(struct device_list *list, uint32_t *place);
+
+/* Whether one named device comes before another in that order. */
+bool device_precedes(const struct device *a, const struct device *b);
 
 /* The identity as one line of text: platform|vendor|name|type|UUID or PCI address|ordinal.
  * DEVICE_IDENTITY_SIZE bytes always hold it. */

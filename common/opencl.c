@@ -440,34 +440,18 @@ static void describe(cl_device_id id, const char *platform, const char *icd, str
     info->usable = !info->reason[0];
 }
 
-/* Ordinals in the order of enumeration, then the names from a sorted copy. */
+/* Ordinals and names from a sorted copy. */
 static bool name_devices(struct opencl_devices *found) {
     struct device_list sorted = { 0 };
-    char left[DEVICE_IDENTITY_SIZE], right[DEVICE_IDENTITY_SIZE];
-    bool fine = true;
-    for (uint32_t i = 0; fine && i < found->count; i++) {
-        uint32_t ordinal = 0;
-        device_identity(&found->devices[i].info, left, sizeof left);
-        for (uint32_t j = 0; j < i; j++) {
-            struct device earlier = found->devices[j].info;
-            earlier.ordinal = 0;
-            device_identity(&earlier, right, sizeof right);
-            ordinal += !strcmp(left, right);
-        }
-        found->devices[i].info.ordinal = ordinal;
+    uint32_t *place = calloc((size_t)found->count + 1, sizeof *place);
+    bool fine = place != NULL;
+    for (uint32_t i = 0; fine && i < found->count; i++)
         fine = device_list_append(&sorted, &found->devices[i].info);
-    }
-    fine = fine && device_name_all(&sorted);
-    for (uint32_t i = 0; fine && i < found->count; i++) {
-        struct device *info = &found->devices[i].info;
-        device_identity(info, left, sizeof left);
-        for (uint32_t j = 0; j < sorted.count; j++) {
-            device_identity(&sorted.devices[j], right, sizeof right);
-            if (!strcmp(left, right))
-                memcpy(info->short_name, sorted.devices[j].short_name, sizeof info->short_name);
-        }
-    }
+    fine = fine && device_name_places(&sorted, place);
+    for (uint32_t i = 0; fine && i < found->count; i++)
+        found->devices[place[i]].info = sorted.devices[i];
     device_list_release(&sorted);
+    free(place);
     return fine;
 }
 

@@ -217,15 +217,7 @@ bool device_map_read_request(const char *bytes, size_t size, const char *file, b
 
 /* ---- from a plan ---- */
 
-/* The order of the machine's list, of which a plan keeps all devices: by type, then by
- * the number in the short name. */
-static bool precedes(const struct device *a, const struct device *b) {
-    if (a->type != b->type)
-        return a->type < b->type;
-    return strtoul(a->short_name + strcspn(a->short_name, "0123456789"), NULL, 10) <
-           strtoul(b->short_name + strcspn(b->short_name, "0123456789"), NULL, 10);
-}
-
+/* Numbers count in the order of the machine's list, of which a plan keeps all devices. */
 static struct device_map_place number_device(const struct plan *plan, int32_t index) {
     struct device_map_place place = { .device = DEVICE_MAP_CPU };
     if (index == PLAN_HOST || plan->devices[index].device.type == DEVICE_CPU)
@@ -233,7 +225,7 @@ static struct device_map_place number_device(const struct plan *plan, int32_t in
     place.device = 0;
     for (uint32_t i = 0; i < plan->device_count; i++)
         place.device += plan->devices[i].device.type != DEVICE_CPU &&
-                        precedes(&plan->devices[i].device, &plan->devices[index].device);
+                        device_precedes(&plan->devices[i].device, &plan->devices[index].device);
     return place;
 }
 

@@ -418,13 +418,6 @@ bool machine_survey(const struct machine_request *request, struct machine *machi
     return ok;
 }
 
-static bool precedes(const struct device *a, const struct device *b) {
-    if (a->type != b->type)
-        return a->type < b->type;
-    return strtoul(a->short_name + strcspn(a->short_name, "0123456789"), NULL, 10) <
-           strtoul(b->short_name + strcspn(b->short_name, "0123456789"), NULL, 10);
-}
-
 bool machine_of_plan(struct plan_store *store, const struct model *model, const struct plan *plan,
                      struct machine *machine, struct error *err) {
     struct probe_results results = { 0 };
@@ -434,7 +427,7 @@ bool machine_of_plan(struct plan_store *store, const struct model *model, const 
     for (uint32_t i = 0; ok && i < plan->device_count; i++) {
         ok = device_list_append(&machine->devices, &plan->devices[i].device);
         struct device *devices = machine->devices.devices;
-        for (uint32_t at = i; ok && at && precedes(&devices[at], &devices[at - 1]); at--) {
+        for (uint32_t at = i; ok && at && device_precedes(&devices[at], &devices[at - 1]); at--) {
             struct device swap = devices[at];
             devices[at] = devices[at - 1];
             devices[at - 1] = swap;

@@ -256,43 +256,22 @@ static bool is_repeated(char *const *icds, uint32_t index) {
     return false;
 }
 
-/* Name and sort the devices and bring their results into the same order. The
- * ordinals that device_name_all() will give are found first, to match by identity. */
+/* Name and sort the devices and bring their results into the same order. */
 static bool sort_collection(struct collection *collection, struct probe_results *results) {
-    uint32_t count = collection->devices.count;
-    char (*before)[DEVICE_IDENTITY_SIZE] = calloc(count + (size_t)1, sizeof *before);
+    const uint32_t count = collection->devices.count;
+    uint32_t *place = calloc(count + (size_t)1, sizeof *place);
     struct probe_measured *sorted = calloc(count + (size_t)1, sizeof *sorted);
-    bool fine = before && sorted;
-    for (uint32_t i = 0; fine && i < count; i++) {
-        struct device *device = &collection->devices.devices[i];
-        device->ordinal = 0;
-        for (;; device->ordinal++) {
-            bool is_taken = false;
-            device_identity(device, before[i], sizeof before[i]);
-            for (uint32_t j = 0; j < i && !is_taken; j++)
-                is_taken = !strcmp(before[i], before[j]);
-            if (!is_taken)
-                break;
-        }
-    }
-    fine = fine && device_name_all(&collection->devices);
-    for (uint32_t i = 0; fine && i < count; i++) {
-        char after[DEVICE_IDENTITY_SIZE];
-        device_identity(&collection->devices.devices[i], after, sizeof after);
-        for (uint32_t j = 0; j < count; j++)
-            if (!strcmp(after, before[j])) {
-                sorted[i] = collection->results.devices[j];
-                collection->results.devices[j] = (struct probe_measured){ 0 };
-            }
-    }
+    bool fine = place && sorted && device_name_places(&collection->devices, place);
     for (uint32_t i = 0; fine && i < count; i++)
-        collection->results.devices[i] = sorted[i];
+        sorted[i] = collection->results.devices[place[i]];
     if (fine) {
-        *results = collection->results;
+        free(collection->results.devices);
         collection->results = (struct probe_results){ 0 };
+        *results = (struct probe_results){ sorted, count };
+    } else {
+        free(sorted);
     }
-    free(before);
-    free(sorted);
+    free(place);
     return fine;
 }
 
