@@ -68,6 +68,13 @@ void plan_shard_name(const struct plan *plan, uint32_t index, char name[48]) {
         snprintf(name, 48, "%s", unit);
 }
 
+bool plan_device_holds(const struct plan *plan, int32_t device) {
+    for (uint32_t i = 0; i < plan->shard_count; i++)
+        if (plan->shards[i].device == device)
+            return true;
+    return false;
+}
+
 bool plan_streams(const struct plan *plan, int32_t device) {
     for (uint32_t i = 0; i < plan->shard_count; i++)
         if (plan->shards[i].residency == STREAMED && (device == PLAN_ANY_DEVICE || plan->shards[i].device == device))

@@ -94,6 +94,9 @@ void plan_unit_name(uint32_t unit_count, uint32_t unit, char name[24]);
 bool plan_shard_is_slice(const struct plan *plan, uint32_t index);
 void plan_shard_name(const struct plan *plan, uint32_t index, char name[48]);
 
+/* Whether the device (or PLAN_HOST) has a shard. */
+bool plan_device_holds(const struct plan *plan, int32_t device);
+
 /* Whether the device (or any) streams units. */
 #define PLAN_ANY_DEVICE (-2)
 bool plan_streams(const struct plan *plan, int32_t device);

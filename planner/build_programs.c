@@ -110,10 +110,7 @@ bool build_programs(const struct command *command, const struct model *model, st
     ok = opencl_choose_icds(NULL, 0, err);
     for (uint32_t i = 0; ok && i < plan->device_count; i++) {
         const struct device *device = &plan->devices[i].device;
-        bool holds = false;
-        for (uint32_t s = 0; s < plan->shard_count; s++)
-            holds = holds || plan->shards[s].device == (int32_t)i;
-        if (!holds || !device->icd[0])
+        if (!plan_device_holds(plan, (int32_t)i) || !device->icd[0])
             continue;
         device_identity(device, request->programs.identity, sizeof request->programs.identity);
         ok = note_kernels(model, plan, i, &request->programs, err) && plan_store_save_device(store, device, err) &&

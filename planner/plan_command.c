@@ -106,13 +106,9 @@ static const char *main_type(const struct model *model) {
 static bool set_hardware_key(struct plan *plan, struct error *err) {
     const struct device *used[PLAN_MAX_DEVICES];
     uint32_t count = 0;
-    for (uint32_t d = 0; d < plan->device_count; d++) {
-        bool holds = false;
-        for (uint32_t i = 0; i < plan->shard_count; i++)
-            holds = holds || plan->shards[i].device == (int32_t)d;
-        if (holds)
+    for (uint32_t d = 0; d < plan->device_count; d++)
+        if (plan_device_holds(plan, (int32_t)d))
             used[count++] = &plan->devices[d].device;
-    }
     return device_hardware_key(used, count, plan->hardware_key, err);
 }
 

@@ -28,8 +28,7 @@ static bool find_device(struct why *why, struct error *err) {
         const char *name = plan->devices[d].device.short_name;
         if (strcmp(name, why->device) == 0) {
             why->index = d;
-            for (uint32_t i = 0; i < plan->shard_count; i++)
-                why->holds = why->holds || plan->shards[i].device == (int32_t)d;
+            why->holds = plan_device_holds(plan, (int32_t)d);
             return true;
         }
         if (used < sizeof known)

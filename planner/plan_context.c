@@ -135,12 +135,8 @@ bool plan_context_predict(struct plan_context *context, const struct calibration
 void plan_device_names(const struct plan *plan, char *text, size_t size) {
     size_t used = 0;
     text[0] = '\0';
-    for (uint32_t d = 0; d < plan->device_count && used < size; d++) {
-        bool holds = false;
-        for (uint32_t i = 0; i < plan->shard_count; i++)
-            holds = holds || plan->shards[i].device == (int32_t)d;
-        if (holds)
+    for (uint32_t d = 0; d < plan->device_count && used < size; d++)
+        if (plan_device_holds(plan, (int32_t)d))
             used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " + " : "",
                                      plan->devices[d].device.short_name);
-    }
 }

@@ -134,10 +134,7 @@ bool plan_report_json(const struct plan *plan, const struct plan_extra *extra, s
     set(root, "request", request_entry(&plan->request));
     set_text(root, "numeric", plan->numeric == NUMERIC_INT8 ? "int8" : "float");
 
-    bool host = false;
-    for (uint32_t i = 0; i < plan->shard_count; i++)
-        host = host || plan->shards[i].device == PLAN_HOST;
-    if (host)
+    if (plan_device_holds(plan, PLAN_HOST))
         json_array_append_new(devices, device_entry(plan, PLAN_HOST));
     for (uint32_t i = 0; i < plan->device_count; i++)
         json_array_append_new(devices, device_entry(plan, (int32_t)i));

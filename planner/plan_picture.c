@@ -99,18 +99,11 @@ static void append_text(struct text *text, double x, double y, int size, const c
 /* Columns: the host, then the devices that hold something, then the others. */
 struct columns { int32_t device[PLAN_MAX_DEVICES + 1]; uint32_t count; uint64_t largest; };
 
-static bool holds(const struct plan *plan, int32_t device) {
-    for (uint32_t i = 0; i < plan->shard_count; i++)
-        if (plan->shards[i].device == device)
-            return true;
-    return false;
-}
-
 static struct columns arrange(const struct plan *plan) {
     struct columns columns = { .device = { PLAN_HOST }, .count = 1, .largest = 1 };
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t d = 0; d < plan->device_count; d++) {
-            if (holds(plan, (int32_t)d) != (pass == 0) || (pass == 1 && !plan->devices[d].budget_bytes))
+            if (plan_device_holds(plan, (int32_t)d) != (pass == 0) || (pass == 1 && !plan->devices[d].budget_bytes))
                 continue;
             columns.device[columns.count++] = (int32_t)d;
             if (plan->devices[d].budget_bytes > columns.largest)
@@ -189,7 +182,7 @@ static void append_device(const struct plan *plan, const struct columns *columns
     snprintf(line, sizeof line, "free %s", size);
     append_text(text, x + 14, BELOW + 85, 12, "fill=\"#444\"", line);
     snprintf(line, sizeof line, "%.2f ms a token", 1e3 * device->decode_seconds);
-    append_text(text, x + 14, BELOW + 101, 12, "fill=\"#444\"", holds(plan, index) ? line : "not used");
+    append_text(text, x + 14, BELOW + 101, 12, "fill=\"#444\"", plan_device_holds(plan, index) ? line : "not used");
 }
 
 static void append_arrow(const struct plan *plan, const struct columns *columns, const struct plan_hop *hop,
@@ -244,7 +237,7 @@ void plan_picture_dot(const struct plan *plan, const struct plan_hop *hops, uint
     text_append(text, "digraph plan {\n    rankdir=LR;\n    node [shape=box, fontname=\"sans-serif\"];\n");
     for (int32_t d = PLAN_HOST; d < (int32_t)plan->device_count; d++) {
         struct text held;
-        if (d >= 0 && !holds(plan, d))
+        if (d >= 0 && !plan_device_holds(plan, d))
             continue;
         text_init(&held);
         plan_report_units(plan, d, &held);

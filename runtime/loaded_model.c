@@ -72,17 +72,9 @@ static bool explain_no_plan(const struct loaded_model *loaded, const struct run_
     return false;
 }
 
-/* The device holds at least one shard of the plan. */
-static bool plan_uses(const struct plan *plan, uint32_t device) {
-    for (uint32_t i = 0; i < plan->shard_count; i++)
-        if (plan->shards[i].device == (int32_t)device)
-            return true;
-    return false;
-}
-
 static bool devices_are_present(const struct plan *plan, const struct opencl_devices *present) {
     for (uint32_t i = 0; i < plan->device_count; i++)
-        if (plan_uses(plan, i) && !opencl_find(present, &plan->devices[i].device))
+        if (plan_device_holds(plan, (int32_t)i) && !opencl_find(present, &plan->devices[i].device))
             return false;
     return true;
 }
@@ -94,7 +86,7 @@ static bool choose_icds(struct plan *const *plans, uint32_t count, struct error 
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t j = 0; j < plans[i]->device_count; j++) {
             const char *icd = plans[i]->devices[j].device.icd;
-            bool known = !plan_uses(plans[i], j) || !icd[0] || access(icd, R_OK) != 0;
+            bool known = !plan_device_holds(plans[i], (int32_t)j) || !icd[0] || access(icd, R_OK) != 0;
             for (uint32_t k = 0; k < used && !known; k++)
                 known = strcmp(paths[k], icd) == 0;
             if (!known && used < 64)
@@ -194,7 +186,7 @@ static bool find_gemm_types(const struct loaded_model *loaded, bool types[PLAN_M
         for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
             struct tuning_choice choice = { .operation = "matmul" };
             types[d][t] = false;
-            if (!plan_uses(loaded->plan, d) || tensor_type_info((enum tensor_type)t)->is_quantised)
+            if (!plan_device_holds(loaded->plan, (int32_t)d) || tensor_type_info((enum tensor_type)t)->is_quantised)
                 continue;
             snprintf(choice.format, sizeof choice.format, "%s", tensor_type_info((enum tensor_type)t)->name);
             if (!plan_store_tuning(loaded->store, &loaded->plan->devices[d].device, &choice, err))
