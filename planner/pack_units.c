@@ -2,6 +2,7 @@
 
 #include "common/artifact.h"
 #include "common/weight_choice.h"
+#include "planner/progress_bar.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -10,27 +11,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct pack_bar {
+struct pack_progress {
     const struct command *command;
-    bool is_terminal, drawn;
+    struct progress_bar bar;
     uint64_t done, total;          /* bytes of the units packed before, of all */
-    unsigned percent;
 };
 
 static bool show_packed(void *context, uint64_t bytes) {
-    struct pack_bar *bar = context;
-    double share = bar->total ? (double)(bar->done + bytes) / (double)bar->total : 1;
-    unsigned percent = share < 1 ? (unsigned)(100 * share) : 100;
-    if (bar->is_terminal && (!bar->drawn || percent != bar->percent)) {
-        char filled[31];
-        for (unsigned i = 0; i < 30; i++)
-            filled[i] = i * 100 < percent * 30 ? '#' : '.';
-        filled[30] = '\0';
-        fprintf(stderr, "\r\033[Kphiplan: packing the weights [%s] %3u %%", filled, percent);
-        bar->drawn = true;
-        bar->percent = percent;
-    }
-    return !*bar->command->interrupted;
+    struct pack_progress *progress = context;
+    progress_bar_show(&progress->bar, progress->done + bytes, progress->total);
+    return !*progress->command->interrupted;
 }
 
 /* In a layout or a type that the model's own files do not have. */
@@ -61,9 +51,9 @@ static bool examine(const char *path, const struct artifact_key *key, bool verif
     return ok;
 }
 
-static bool pack_shard(struct pack_bar *bar, const struct model *model, struct plan_store *store,
+static bool pack_shard(struct pack_progress *progress, const struct model *model, struct plan_store *store,
                        struct shard *shard, struct artifact_key *key, struct error *err) {
-    const bool verify = bar->command->options->verify;
+    const bool verify = progress->command->options->verify;
     struct artifact_record record;
     unit_name(unit_at(model, shard->unit), key->unit);
     artifact_set_format(key, model, unit_at(model, shard->unit));
@@ -73,7 +63,7 @@ static bool pack_shard(struct pack_bar *bar, const struct model *model, struct p
     if (!path)
         return false;
     bool is_new = !examine(path, key, verify, &record);
-    bool ok = !is_new || (artifact_write(path, key, model, show_packed, bar, err) &&
+    bool ok = !is_new || (artifact_write(path, key, model, show_packed, progress, err) &&
                           (examine(path, key, false, &record) ||
                            error_set(err, ERROR_FAILED, "packed weights '%s' cannot be read back", path)));
     ok = ok && plan_store_save_artifact(store, &record, is_new || verify, err);
@@ -85,23 +75,22 @@ static bool pack_shard(struct pack_bar *bar, const struct model *model, struct p
 
 bool pack_units(const struct command *command, const struct model *model, struct plan_store *store,
                 struct plan *plan, struct error *err) {
-    struct pack_bar bar = { .command = command, .is_terminal = isatty(STDERR_FILENO) };
+    struct pack_progress progress = { .command = command, .bar = progress_bar_of("packing the weights") };
     struct artifact_key key = { 0 };
     struct error reason = { 0 };
     bool ok = true;
     memcpy(key.weights_hash, plan->weights_hash, sizeof key.weights_hash);
     for (uint32_t i = 0; i < plan->shard_count; i++)
         if (is_packed(&plan->shards[i], &key.layout))
-            bar.total += plan->shards[i].weight_bytes;
+            progress.total += plan->shards[i].weight_bytes;
     for (uint32_t i = 0; ok && i < plan->shard_count; i++) {
         struct shard *shard = &plan->shards[i];
         if (!is_packed(shard, &key.layout))
             continue;
-        ok = pack_shard(&bar, model, store, shard, &key, &reason);
-        bar.done += shard->weight_bytes;
+        ok = pack_shard(&progress, model, store, shard, &key, &reason);
+        progress.done += shard->weight_bytes;
     }
-    if (bar.drawn)
-        fputs("\r\033[K", stderr);
+    progress_bar_clear(&progress.bar);
     if (*command->interrupted)
         return error_set(err, ERROR_INTERRUPTED, "interrupted while packing weights; no plan was changed");
     if (!ok)

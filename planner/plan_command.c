@@ -6,6 +6,7 @@
 #include "planner/machine.h"
 #include "planner/pack_units.h"
 #include "planner/plan_make.h"
+#include "planner/progress_bar.h"
 #include "planner/simulate.h"
 #include "planner/stream_rate.h"
 #include "planner/weights_option.h"
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct plan_store *command_open_store(const struct command *command, enum store_mode mode, struct error *err) {
     if (command->options->database)
@@ -41,21 +41,12 @@ struct model *command_open_model(const struct command *command, const char *argu
 
 /* ---- hashes ---- */
 
-struct hash_bar { const struct command *command; bool is_terminal, drawn; unsigned percent; };
+struct hashing { const struct command *command; struct progress_bar bar; };
 
 static bool show_hash(void *context, uint64_t done, uint64_t total) {
-    struct hash_bar *bar = context;
-    unsigned percent = total ? (unsigned)(100.0 * (double)done / (double)total) : 100;
-    if (bar->is_terminal && (!bar->drawn || percent != bar->percent)) {
-        char filled[31];
-        for (unsigned i = 0; i < 30; i++)
-            filled[i] = i * 100 < percent * 30 ? '#' : '.';
-        filled[30] = '\0';
-        fprintf(stderr, "\r\033[Kphiplan: hashing the weights [%s] %3u %%", filled, percent);
-        bar->drawn = true;
-        bar->percent = percent;
-    }
-    return !*bar->command->interrupted;
+    struct hashing *progress = context;
+    progress_bar_show(&progress->bar, done, total);
+    return !*progress->command->interrupted;
 }
 
 static bool find_nothing(void *context, const char *path, char hex[65]) {
@@ -65,13 +56,12 @@ static bool find_nothing(void *context, const char *path, char hex[65]) {
 
 bool command_hash_model(const struct command *command, const struct model *model, struct plan_store *store,
                         struct model_hashes *hashes, struct error *err) {
-    struct hash_bar bar = { .command = command, .is_terminal = isatty(STDERR_FILENO) };
+    struct hashing progress = { command, progress_bar_of("hashing the weights") };
     struct hash_cache cache = plan_store_hash_cache(store);
     if (command->options->verify)
         cache.find = find_nothing;
-    bool ok = model_hash(model, &cache, show_hash, &bar, hashes, err);
-    if (bar.drawn)
-        fputs("\r\033[K", stderr);
+    bool ok = model_hash(model, &cache, show_hash, &progress, hashes, err);
+    progress_bar_clear(&progress.bar);
     if (!ok && *command->interrupted)
         error_set(err, ERROR_INTERRUPTED, "interrupted while hashing '%s'; no plan was changed", model->name);
     return ok;

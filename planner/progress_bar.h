@@ -1,0 +1,18 @@
+/* progress_bar: how far a long step is, on a terminal; nothing elsewhere. */
+#ifndef PLANNER_PROGRESS_BAR_H
+#define PLANNER_PROGRESS_BAR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct progress_bar {
+    const char *what;       /* borrowed; "hashing the weights" */
+    bool is_terminal, is_drawn;
+    unsigned percent;
+};
+
+struct progress_bar progress_bar_of(const char *what);
+void progress_bar_show(struct progress_bar *bar, uint64_t done, uint64_t total);
+void progress_bar_clear(struct progress_bar *bar);
+
+#endif
