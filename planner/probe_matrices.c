@@ -1,6 +1,7 @@
 /* probe_matrices: decode and prefill rates of matrices, and of attention. */
 #include "planner/probe_measure.h"
 
+#include "common/clock.h"
 #include "kernels/ops.h"
 
 #include <errno.h>
@@ -182,12 +183,6 @@ static bool measure_type(struct matrices *m, uint64_t target, uint32_t tokens, s
 
 /* ---- two devices at the same time ---- */
 
-static double clock_now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static void sleep_until(double when) {
     struct timespec time = { .tv_sec = (time_t)when };
     time.tv_nsec = (long)(1e9 * (when - (double)time.tv_sec));
@@ -197,7 +192,7 @@ static void sleep_until(double when) {
 
 /* Bytes/s of passes until `end`; the first starts now. */
 static bool work_until(struct matrices *m, double end, uint64_t pass_bytes, double *rate, struct error *err) {
-    double started = clock_now(), now = started;
+    double started = seconds_now(), now = started;
     uint64_t bytes = 0;
     while (now < end) {
         if (!multiply(m, 1, err))
@@ -206,7 +201,7 @@ static bool work_until(struct matrices *m, double end, uint64_t pass_bytes, doub
         if (code != CL_SUCCESS)
             return opencl_failed(err, code, "the device '%s' did not finish", m->bench->info->name);
         bytes += pass_bytes;
-        now = clock_now();
+        now = seconds_now();
     }
     *rate = (double)bytes / (now > started ? now - started : 1e-9);
     return true;
@@ -233,7 +228,7 @@ static bool measure_turns(struct matrices *m, uint64_t target, struct error *err
     }
     for (int i = 0; i < 2; i++) {
         double start = together->start_s + turns[i] * PROBE_TURN_S;
-        if (clock_now() > start + PROBE_TURN_S / 4)
+        if (seconds_now() > start + PROBE_TURN_S / 4)
             return error_set(err, ERROR_FAILED, "it was late for its turn");
         sleep_until(start);
         if (!work_until(m, start + PROBE_TURN_S, bytes, &rate[i], err))

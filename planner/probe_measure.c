@@ -1,29 +1,23 @@
 #include "planner/probe_measure.h"
 
+#include "common/clock.h"
 #include "kernels/ops.h"
 #include "planner/robust_fit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const double batch_seconds = 0.04;   /* long enough for the clock and the threads */
 enum { BATCHES = 5, MOST_REPEATS = 1 << 16 };
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static bool batch(const struct probe_bench *bench, probe_work *work, void *context, uint32_t count,
                   double *seconds, struct error *err) {
-    double start = now();
+    double start = seconds_now();
     if (!work(context, count, err))
         return false;
     cl_int code = clFinish(bench->queue);
-    *seconds = now() - start;
+    *seconds = seconds_now() - start;
     return code == CL_SUCCESS || opencl_failed(err, code, "the device '%s' did not finish", bench->info->name);
 }
 

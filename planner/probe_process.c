@@ -1,5 +1,6 @@
 #include "planner/probe_process.h"
 
+#include "common/clock.h"
 #include "common/opencl.h"
 
 #include <errno.h>
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -33,14 +33,8 @@ struct child {
     size_t complaint_length;
     bool complaint_ended;
     bool is_done;
-    double patience, deadline;   /* seconds; a time of now() */
+    double patience, deadline;   /* seconds; a time of seconds_now() */
 };
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* ---- birth ---- */
 
@@ -149,7 +143,7 @@ static bool hear_line(struct child *child, const struct probe_process *process) 
         return false;
     if (message.event != PROBE_DEVICE) {
         child->patience = 2 * process->timeout_s;
-        child->deadline = now() + child->patience;
+        child->deadline = seconds_now() + child->patience;
     }
     child->is_done |= message.event == PROBE_DONE;
     return process->listen(process->context, &message);
@@ -192,7 +186,7 @@ static bool drain(struct child *child, const struct probe_process *process) {
             else
                 hear_complaint(child, bytes, (size_t)count);
             /* A child that complains without end must not keep us here. */
-            if (i == 1 && now() > child->deadline)
+            if (i == 1 && seconds_now() > child->deadline)
                 break;
         }
     }
@@ -248,7 +242,7 @@ enum probe_ending probe_process_run(const struct probe_process *process, char *r
         goto cleanup;
 
     child->patience = process->timeout_s;
-    child->deadline = now() + child->patience;
+    child->deadline = seconds_now() + child->patience;
     bool is_nonsense = false, is_late = false, is_interrupted = false;
     while (!child->is_dead && !child->is_done && !is_nonsense && !is_late && !is_interrupted) {
         struct pollfd ends[] = { { .fd = child->answers, .events = POLLIN },
@@ -258,7 +252,7 @@ enum probe_ending probe_process_run(const struct probe_process *process, char *r
         is_interrupted = process->interrupted && *process->interrupted;
         look_after(child);                          /* before the last reading, or words would be lost */
         is_nonsense = !drain(child, process);
-        is_late = !child->is_dead && now() > child->deadline;
+        is_late = !child->is_dead && seconds_now() > child->deadline;
     }
     bury(child);
     if (is_interrupted) {

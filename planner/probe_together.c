@@ -1,5 +1,6 @@
 #include "planner/probe_together.h"
 
+#include "common/clock.h"
 #include "planner/probe_process.h"
 
 #include <math.h>
@@ -7,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Seconds that a child has to get ready; it may have to compile. */
 static const double leads[] = { 1.2, 4, 16 };
@@ -52,10 +52,8 @@ static bool prepare(struct part *part, const struct probe_request *request, cons
 
 static bool attempt(const struct probe_request *request, const struct device *const pair[2], double lead,
                     struct part parts[2], struct error *err) {
-    struct timespec now;
     pthread_t other;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    double start = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec + lead;
+    double start = seconds_now() + lead;
     for (uint32_t i = 0; i < 2; i++)
         if (!prepare(&parts[i], request, pair[i], i, start))
             return error_set(err, ERROR_FAILED, "cannot probe two devices together: out of memory");

@@ -1,10 +1,10 @@
 #include "planner/stream_rate.h"
 
+#include "common/clock.h"
 #include "common/file_map.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BLOCK_BYTES (4u << 20)
@@ -12,25 +12,19 @@
 #define MOST_SECONDS 0.3
 #define DIRECT_ALIGNMENT 4096u
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 /* B/s of reading from the start; `flags` are added to those of opening. */
 static double measure(const char *path, int flags, void *block) {
     int file = open(path, O_RDONLY | O_CLOEXEC | flags);
     if (file < 0)
         return 0;
-    double started = now(), seconds = 0;
+    double started = seconds_now(), seconds = 0;
     uint64_t bytes = 0;
     while (bytes < MOST_BYTES && seconds < MOST_SECONDS) {
         ssize_t count = pread(file, block, BLOCK_BYTES, (off_t)bytes);
         if (count <= 0)
             break;
         bytes += (uint64_t)count;
-        seconds = now() - started;
+        seconds = seconds_now() - started;
         if (count < (ssize_t)BLOCK_BYTES)
             break;   /* the end; reading on would not be aligned */
     }

@@ -1,7 +1,7 @@
 #include "runtime/beam_search.h"
 
+#include "common/clock.h"
 #include "runtime/answer.h"
-#include "runtime/clock.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 #include "runtime/generate.h"
 
+#include "common/clock.h"
 #include "runtime/answer.h"
 #include "runtime/beam_search.h"
-#include "runtime/clock.h"
 #include "runtime/sampler.h"
 #include "runtime/speculation.h"
 

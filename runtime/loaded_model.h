@@ -3,8 +3,8 @@
 #ifndef RUNTIME_LOADED_MODEL_H
 #define RUNTIME_LOADED_MODEL_H
 
+#include "common/clock.h"
 #include "db/plan_store.h"
-#include "runtime/clock.h"
 #include "runtime/engine.h"
 #include "runtime/generation_settings.h"
 #include "runtime/run_options.h"

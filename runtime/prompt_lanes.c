@@ -1,6 +1,6 @@
 #include "runtime/prompt_lanes.h"
 
-#include "runtime/clock.h"
+#include "common/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
