@@ -255,7 +255,7 @@ bool artifact_open(struct artifact *artifact, const char *path, const struct art
         return false;
     bool is_mapped = (uint64_t)status.st_size < ARTIFACT_ALIGNMENT
         ? damaged(path, "it is too short", err)
-        : file_map_range(&artifact->map, path, 0, (uint64_t)status.st_size, err);
+        : file_map_open(&artifact->map, descriptor, path, (uint64_t)status.st_size, 0, (uint64_t)status.st_size, err);
     if (!is_mapped) {
         close(descriptor);
         return false;

@@ -82,30 +82,30 @@ bool file_map_range(struct file_map *map, const char *path, uint64_t offset, uin
     int descriptor = file_open(path, &status, err);
     if (descriptor < 0)
         return false;
-    bool mapped = false;
-    uint64_t file_size = (uint64_t)status.st_size;
-    uint64_t lead = offset % (uint64_t)sysconf(_SC_PAGESIZE);
-    if (offset > file_size || size > file_size - offset) {
-        error_set(err, ERROR_FAILED,
-                  "'%s' is truncated: it has %" PRIu64 " bytes, but %" PRIu64 " at offset %" PRIu64
-                  " are needed; fetch it again", path, file_size, size, offset);
-    } else if (size == 0) {
-        mapped = true;
-    } else if (size > SIZE_MAX - lead) {
-        error_set(err, ERROR_FAILED, "cannot map '%s': %" PRIu64 " bytes are too many", path, size);
-    } else {
-        size_t base_size = (size_t)(lead + size);
-        void *base = mmap(NULL, base_size, PROT_READ, MAP_PRIVATE, descriptor, (off_t)(offset - lead));
-        if (base == MAP_FAILED) {
-            error_set(err, ERROR_FAILED, "cannot map %" PRIu64 " bytes of '%s': %s", size, path, strerror(errno));
-        } else {
-            *map = (struct file_map){ .bytes = (const uint8_t *)base + lead, .size = size,
-                                      .base = base, .base_size = base_size };
-            mapped = true;
-        }
-    }
+    bool mapped = file_map_open(map, descriptor, path, (uint64_t)status.st_size, offset, size, err);
     close(descriptor);
     return mapped;
+}
+
+bool file_map_open(struct file_map *map, int descriptor, const char *path, uint64_t file_size, uint64_t offset,
+                   uint64_t size, struct error *err) {
+    *map = (struct file_map){ 0 };
+    uint64_t lead = offset % (uint64_t)sysconf(_SC_PAGESIZE);
+    if (offset > file_size || size > file_size - offset)
+        return error_set(err, ERROR_FAILED,
+                         "'%s' is truncated: it has %" PRIu64 " bytes, but %" PRIu64 " at offset %" PRIu64
+                         " are needed; fetch it again", path, file_size, size, offset);
+    if (size == 0)
+        return true;
+    if (size > SIZE_MAX - lead)
+        return error_set(err, ERROR_FAILED, "cannot map '%s': %" PRIu64 " bytes are too many", path, size);
+    size_t base_size = (size_t)(lead + size);
+    void *base = mmap(NULL, base_size, PROT_READ, MAP_PRIVATE, descriptor, (off_t)(offset - lead));
+    if (base == MAP_FAILED)
+        return error_set(err, ERROR_FAILED, "cannot map %" PRIu64 " bytes of '%s': %s", size, path, strerror(errno));
+    *map = (struct file_map){ .bytes = (const uint8_t *)base + lead, .size = size, .base = base,
+                              .base_size = base_size };
+    return true;
 }
 
 void file_map_release(struct file_map *map) {

@@ -22,6 +22,9 @@ struct file_map {
 /* Map [offset, offset + size) of `path`. Fails where the file is shorter. */
 bool file_map_range(struct file_map *map, const char *path, uint64_t offset, uint64_t size,
                     struct error *err);
+/* The same of a file that is open and has `file_size` bytes; `path` is for the sentences. */
+bool file_map_open(struct file_map *map, int descriptor, const char *path, uint64_t file_size, uint64_t offset,
+                   uint64_t size, struct error *err);
 void file_map_release(struct file_map *map);
 
 /* Open for reading; the descriptor is closed on exec. -1 on failure. */
