@@ -8,25 +8,16 @@
  * Host:   kernels/ops.c, op_embed(). Test: tests/test_kernel_embed.c. */
 #include "kernels/numerics.h"
 #include "kernels/kernel_args.h"
-#include "kernels/block_formats.h"
+#include "kernels/row_floats.h"
 
 kernel void embed(struct embed_args args, global const uchar *restrict table,
                   global const int *restrict ids, global float *restrict out) {
-    int group = get_global_id(0), token = get_global_id(1), c = group * 32;
-    if (c >= args.columns || token >= args.token_count)
+    int group = get_global_id(0), token = get_global_id(1);
+    if (group * 32 >= args.columns || token >= args.token_count)
         return;
     int id = ids[token];
     if (id < args.row_begin || id - args.row_begin >= args.row_count)
         return;
-    global const uchar *row = row_at(table, id - args.row_begin, args.columns);
-    out += (size_t)token * args.columns;
-#if IS_QUANTISED
-    float16 low, high;
-    load_group(row, group, &low, &high);
-    vstore16(low, 0, out + c);
-    vstore16(high, 1, out + c);
-#else
-    for (int end = min(c + 32, args.columns); c < end; c++)
-        out[c] = load_column(row, c);
-#endif
+    store_group(row_at(table, id - args.row_begin, args.columns), group, args.columns,
+                out + (size_t)token * args.columns);
 }

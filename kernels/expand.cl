@@ -7,21 +7,11 @@
  * Host:   kernels/ops_gemm.c, op_gemm(). Test: tests/test_kernel_gemm.c. */
 #include "kernels/numerics.h"
 #include "kernels/kernel_args.h"
-#include "kernels/block_formats.h"
+#include "kernels/row_floats.h"
 
 kernel void expand(struct expand_args args, global const uchar *restrict weights, global float *restrict out) {
-    int group = get_global_id(0), r = get_global_id(1), c = group * 32;
-    if (c >= args.columns || r >= args.row_count)
+    int group = get_global_id(0), r = get_global_id(1);
+    if (group * 32 >= args.columns || r >= args.row_count)
         return;
-    global const uchar *row = row_at(weights, args.row_begin + r, args.columns);
-    out += (size_t)r * args.columns;
-#if IS_QUANTISED
-    float16 low, high;
-    load_group(row, group, &low, &high);
-    vstore16(low, 0, out + c);
-    vstore16(high, 1, out + c);
-#else
-    for (int end = min(c + 32, args.columns); c < end; c++)
-        out[c] = load_column(row, c);
-#endif
+    store_group(row_at(weights, args.row_begin + r, args.columns), group, args.columns, out + (size_t)r * args.columns);
 }
