@@ -13,6 +13,10 @@ static bool meminfo_field(const char *meminfo, const char *field, uint64_t *byte
     return kib && !__builtin_mul_overflow(kib, 1024u, bytes);
 }
 
+static uint64_t smaller(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 /* Memory of a control group that cannot be given back: page cache can. */
 static uint64_t group_use(const char *stat) {
     static const char *const fields[] = { "anon ", "total_rss " };   /* versions 2 and 1 */
@@ -24,24 +28,35 @@ static uint64_t group_use(const char *stat) {
     return 0;
 }
 
-bool host_memory_parse(const char *meminfo, const char *group_limit, const char *group_stat,
-                       struct host_memory *host, struct error *err) {
+/* "max", or version 1's huge number, is no limit. */
+static void apply_limit(struct host_memory *host, const char *group_limit, const char *group_stat) {
+    uint64_t limit = strtoull(group_limit, NULL, 10), use = group_use(group_stat);
+    if (!limit)
+        return;
+    uint64_t left = use < limit ? limit - use : 0;
+    host->total_bytes = smaller(host->total_bytes, limit);
+    host->available_bytes = smaller(host->available_bytes, left);
+}
+
+static bool read_meminfo(const char *meminfo, struct host_memory *host, struct error *err) {
     *host = (struct host_memory){ 0 };
     if (!meminfo_field(meminfo, "MemTotal:", &host->total_bytes))
         return error_set(err, ERROR_FAILED, "cannot read '/proc/meminfo': no MemTotal in it");
     if (!meminfo_field(meminfo, "MemAvailable:", &host->available_bytes))
         host->available_bytes = host->total_bytes;
-    /* "max", or version 1's huge number, is no limit. */
-    uint64_t limit = strtoull(group_limit, NULL, 10), use = group_use(group_stat);
-    if (limit && limit < host->total_bytes) {
-        host->total_bytes = limit;
-        uint64_t left = use < limit ? limit - use : 0;
-        if (left < host->available_bytes)
-            host->available_bytes = left;
-    }
-    uint64_t most = host->total_bytes / 5 * 4;
-    if (host->available_bytes > most)
-        host->available_bytes = most;
+    return true;
+}
+
+static void keep_a_fifth(struct host_memory *host) {
+    host->available_bytes = smaller(host->available_bytes, host->total_bytes / 5 * 4);
+}
+
+bool host_memory_parse(const char *meminfo, const char *group_limit, const char *group_stat,
+                       struct host_memory *host, struct error *err) {
+    if (!read_meminfo(meminfo, host, err))
+        return false;
+    apply_limit(host, group_limit, group_stat);
+    keep_a_fifth(host);
     return true;
 }
 
@@ -53,14 +68,50 @@ static void read_text(const char *path, char *text, size_t size) {
         fclose(file);
 }
 
-bool host_memory_read(struct host_memory *host, struct error *err) {
-    char meminfo[8192], limit[64], stat[8192];
-    read_text("/proc/meminfo", meminfo, sizeof meminfo);
-    read_text("/sys/fs/cgroup/memory.max", limit, sizeof limit);
-    read_text("/sys/fs/cgroup/memory.stat", stat, sizeof stat);
-    if (!limit[0]) {
-        read_text("/sys/fs/cgroup/memory/memory.limit_in_bytes", limit, sizeof limit);
-        read_text("/sys/fs/cgroup/memory/memory.stat", stat, sizeof stat);
+/* One group and those above it, up to the folder where they are mounted. */
+static void apply_groups(struct host_memory *host, const char *mount, char *group, const char *limit_file) {
+    for (;;) {
+        char path[4096], limit[64], stat[8192];
+        snprintf(path, sizeof path, "%s%s/%s", mount, group, limit_file);
+        read_text(path, limit, sizeof limit);
+        snprintf(path, sizeof path, "%s%s/memory.stat", mount, group);
+        read_text(path, stat, sizeof stat);
+        apply_limit(host, limit, stat);
+        char *slash = strrchr(group, '/');
+        if (!slash)
+            return;
+        *slash = '\0';
     }
-    return host_memory_parse(meminfo, limit, stat, host, err);
+}
+
+/* A line is "number:controllers:/path", version 2's "0::/path". In a container the path may be
+ * of outside, and the container's own group be what is mounted: only that is found then. */
+void host_memory_limit(struct host_memory *host, const char *groups, const char *root) {
+    char line[2048], mount[2048];
+    for (; *groups; groups += strcspn(groups, "\n"), groups += *groups == '\n') {
+        snprintf(line, sizeof line, "%.*s", (int)strcspn(groups, "\n"), groups);
+        char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!path)
+            continue;
+        *path++ = '\0';
+        if (strcmp(path, "/") == 0 || strstr(path, "/.."))
+            *path = '\0';
+        if (!controllers[1]) {
+            apply_groups(host, root, path, "memory.max");
+        } else if (strcmp(controllers + 1, "memory") == 0) {
+            snprintf(mount, sizeof mount, "%s/memory", root);
+            apply_groups(host, mount, path, "memory.limit_in_bytes");
+        }
+    }
+}
+
+bool host_memory_read(struct host_memory *host, struct error *err) {
+    char meminfo[8192], groups[8192];
+    read_text("/proc/meminfo", meminfo, sizeof meminfo);
+    read_text("/proc/self/cgroup", groups, sizeof groups);
+    if (!read_meminfo(meminfo, host, err))
+        return false;
+    host_memory_limit(host, groups, "/sys/fs/cgroup");
+    keep_a_fifth(host);
+    return true;
 }

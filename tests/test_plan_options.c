@@ -3,6 +3,8 @@
 #include "common/host_memory.h"
 #include "planner/plan_options.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MOST_WORDS 24
@@ -165,6 +167,35 @@ static void host_memory_is_what_is_left_for_us(void **state) {
     assert_true(host.available_bytes <= host.total_bytes && host.total_bytes > 0);
 }
 
+static void write_group(const char *group, const char *name, const char *text) {
+    char path[8192];
+    snprintf(path, sizeof path, "mkdir -p '%s/%s' && printf '%s' > '%s/%s/%s'", test_folder(), group, text, test_folder(),
+             group, name);
+    assert_int_equal(system(path), 0);
+}
+
+static void every_control_group_above_the_process_counts(void **state) {
+    (void)state;
+    const uint64_t gib = 1ull << 30;
+    struct host_memory host = { 16 * gib, 16 * gib };
+    write_group("user/job", "memory.max", "max\\n");
+    write_group("user", "memory.max", "4294967296\\n");
+    write_group("user", "memory.stat", "anon 1073741824\\nfile 7\\n");
+    host_memory_limit(&host, "1:cpu:/user/job\n0::/user/job\n", test_folder());
+    assert_int_equal(host.total_bytes, 4 * gib);
+    assert_int_equal(host.available_bytes, 3 * gib);
+
+    write_group("memory/batch/42", "memory.limit_in_bytes", "2147483648\\n");
+    write_group("memory", "memory.limit_in_bytes", "9223372036854771712\\n");
+    host_memory_limit(&host, "4:memory:/batch/42\n0::/\n", test_folder());
+    assert_int_equal(host.total_bytes, 2 * gib);
+    assert_int_equal(host.available_bytes, 2 * gib);
+
+    host = (struct host_memory){ gib, gib };
+    host_memory_limit(&host, "4:memory:/../..\n0::/docker/of/outside\nno group\n", test_folder());
+    assert_int_equal(host.total_bytes, gib);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_become_a_request),
@@ -173,6 +204,7 @@ int main(void) {
         cmocka_unit_test(wrong_usage_is_named),
         cmocka_unit_test(the_help_fits_eighty_columns),
         cmocka_unit_test(host_memory_is_what_is_left_for_us),
+        cmocka_unit_test(every_control_group_above_the_process_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
