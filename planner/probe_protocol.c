@@ -154,18 +154,24 @@ static json_t *device_object(const struct device *device) {
 char *probe_message_text(const struct probe_message *message) {
     const char *name = event_names[message->event];
     const struct probe_value *value = &message->value;
+    char what[sizeof message->what], reason[sizeof message->reason];
     json_t *root = NULL;
+    /* Sentences that were cut may end in the middle of a character, which JSON does not take. */
+    snprintf(what, sizeof what, "%s", message->what);
+    snprintf(reason, sizeof reason, "%s", message->reason);
+    text_defuse(what, false);
+    text_defuse(reason, false);
     switch (message->event) {
     case PROBE_DEVICE: root = device_object(&message->device); break;
     case PROBE_BEGIN: root = json_pack("{s:s, s:I}", "event", name, "index", (json_int_t)message->index); break;
-    case PROBE_STEP: root = json_pack("{s:s, s:s}", "event", name, "what", message->what); break;
+    case PROBE_STEP: root = json_pack("{s:s, s:s}", "event", name, "what", what); break;
     case PROBE_VALUE:
         root = json_pack("{s:s, s:s, s:s, s:I, s:f, s:s}", "event", name, "what", value->what,
                          "format", value->format, "bytes", (json_int_t)(value->working_set_bytes & INT64_MAX),
                          "value", value->value, "unit", value->unit);
         break;
     case PROBE_END:
-        root = json_pack("{s:s, s:b, s:s}", "event", name, "usable", message->usable, "reason", message->reason);
+        root = json_pack("{s:s, s:b, s:s}", "event", name, "usable", message->usable, "reason", reason);
         break;
     case PROBE_DONE: root = json_pack("{s:s}", "event", name); break;
     }

@@ -499,6 +499,14 @@ static void a_request_and_messages_survive_the_way(void **state) {
     ASSERT_OK(probe_message_read(text, strlen(text), &got, &err), err);
     free(text);
     assert_memory_equal(&got.value, &sent.value, sizeof got.value);
+
+    /* Cut in the middle of the last character. */
+    sent = (struct probe_message){ .event = PROBE_END, .reason = "no room for 'Gr\xc3\xb6\xc3" };
+    text = probe_message_text(&sent);
+    assert_non_null(text);
+    ASSERT_OK(probe_message_read(text, strlen(text), &got, &err), err);
+    free(text);
+    assert_string_equal(got.reason, "no room for 'Gr\xc3\xb6?");
 }
 
 static void nonsense_from_a_child_is_refused(void **state) {
