@@ -199,7 +199,7 @@ static bool read_request(const json_t *entry, const char *file, bool takes_kv, s
     if (!json_get_str(entry, "kv", file, &kv, err) || !json_get_str(entry, "rope", file, &rope, err))
         return false;
     if (takes_kv && *kv && !kv_type_from_name(kv, &request->kv_type))
-        return error_set(err, ERROR_USAGE, "'%s' asks for KV of the type '%.20s'; known are f32 and f16", file, kv);
+        return error_set(err, ERROR_USAGE, "'%s' asks for KV of the type '%.20s'; known are f32, f16 and q8_0", file, kv);
     if (!request->rope[0])
         snprintf(request->rope, sizeof request->rope, "%s", rope);
     return true;
