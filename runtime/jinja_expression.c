@@ -242,13 +242,11 @@ static bool parse_items(struct jinja_parser *parser, bool is_dict, struct jinja_
     if (!(*node = wrap(parser, is_dict ? JINJA_MAKE_DICT : JINJA_MAKE_LIST, NULL)) || !jinja_advance(parser))
         return false;
     struct jinja_node **end = &(*node)->list;
-    bool is_first = true;
-    while (!jinja_at_operator(parser, close)) {
-        if (!is_first && !jinja_need_operator(parser, ',', "','"))
+    for (bool is_first = true, more;;) {
+        if (!jinja_next_item(parser, close, &is_first, &more))
             return false;
-        is_first = false;
-        if (jinja_at_operator(parser, close))
-            break;
+        if (!more)
+            return true;
         if (!jinja_parse_expression(parser, end))
             return false;
         end = &(*end)->next;
@@ -258,7 +256,6 @@ static bool parse_items(struct jinja_parser *parser, bool is_dict, struct jinja_
             return false;
         end = &(*end)->next;
     }
-    return jinja_advance(parser);
 }
 
 static bool parse_name(struct jinja_parser *parser, struct jinja_node **node) {
@@ -349,18 +346,15 @@ static bool parse_argument(struct jinja_parser *parser, struct jinja_node **node
 static bool parse_arguments(struct jinja_parser *parser, struct jinja_node **list) {
     if (!jinja_advance(parser))
         return false;
-    bool is_first = true;
-    while (!jinja_at_operator(parser, ')')) {
-        if (!is_first && !jinja_need_operator(parser, ',', "','"))
+    for (bool is_first = true, more;;) {
+        if (!jinja_next_item(parser, ')', &is_first, &more))
             return false;
-        is_first = false;
-        if (jinja_at_operator(parser, ')'))
-            break;
+        if (!more)
+            return true;
         if (!parse_argument(parser, list))
             return false;
         list = &(*list)->next;
     }
-    return jinja_advance(parser);
 }
 
 static bool parse_call(struct jinja_parser *parser, struct jinja_node **node) {

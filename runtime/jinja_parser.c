@@ -73,6 +73,14 @@ bool jinja_need_name(struct jinja_parser *parser, struct jinja_string *name) {
     return jinja_advance(parser);
 }
 
+bool jinja_next_item(struct jinja_parser *parser, int close, bool *is_first, bool *more) {
+    if (!*is_first && !jinja_at_operator(parser, close) && !jinja_need_operator(parser, ',', "','"))
+        return false;
+    *is_first = false;
+    *more = !jinja_at_operator(parser, close);
+    return *more || jinja_advance(parser);
+}
+
 static bool need_tag_end(struct jinja_parser *parser) {
     if (parser->token.kind != JINJA_TOKEN_TAG_END)
         return jinja_expected(parser, "'%}'");
@@ -184,25 +192,22 @@ static bool parse_set(struct jinja_parser *parser, struct jinja_node *node) {
 
 /* "(a, b=1)", where there is one. */
 static bool parse_parameters(struct jinja_parser *parser, struct jinja_node **list) {
-    bool skipped;
+    bool skipped, is_first = true, more;
     if (!jinja_at_operator(parser, '('))
         return true;
     if (!jinja_advance(parser))
         return false;
-    bool is_first = true;
-    while (!jinja_at_operator(parser, ')')) {
-        if (!is_first && !jinja_need_operator(parser, ',', "','"))
+    for (;;) {
+        if (!jinja_next_item(parser, ')', &is_first, &more))
             return false;
-        is_first = false;
-        if (jinja_at_operator(parser, ')'))
-            break;
+        if (!more)
+            return true;
         if (!(*list = jinja_node_new(parser, JINJA_PARAMETER)) || !jinja_need_name(parser, &(*list)->name)
             || !jinja_skip_operator(parser, '=', &skipped)
             || (skipped && !jinja_parse_expression(parser, &(*list)->first)))
             return false;
         list = &(*list)->next;
     }
-    return jinja_advance(parser);
 }
 
 /* The body of something that is called: no loop around it can be left from inside. */

@@ -124,6 +124,9 @@ bool jinja_skip_operator(struct jinja_parser *parser, int operation, bool *skipp
 bool jinja_skip_name(struct jinja_parser *parser, const char *name, bool *skipped);
 bool jinja_need_operator(struct jinja_parser *parser, int operation, const char *shown);
 bool jinja_need_name(struct jinja_parser *parser, struct jinja_string *name);
+/* In a list up to `close`: past the comma before the next item, which the first one (*is_first) has
+ * not; a comma may follow the last one. *more is false at its end, which is passed then. */
+bool jinja_next_item(struct jinja_parser *parser, int close, bool *is_first, bool *more);
 bool jinja_parse_expression(struct jinja_parser *parser, struct jinja_node **node);
 /* Expressions separated by commas; `with_conditions` false leaves an `if` for the caller. */
 bool jinja_parse_tuple(struct jinja_parser *parser, bool with_conditions, struct jinja_node **node);
