@@ -6,14 +6,16 @@
  * Buffers, rounding and host: see kernels/attention.cl. Every operation on a query's own
  * numbers is the one that is written there; only their order between queries differs.
  *
- * Launch: (KV heads * parts, tiles) work-items in groups of one. A part is heads_per_item
- *         of a KV head's query heads, a tile is tokens_per_item tokens; the product of
- *         both is at most LANES.
- * Needs:  head_dim at most 256; 66 KiB of private memory.
- * Test:   tests/test_kernel_attention.c. */
+ * Launch: (KV heads * parts * splits, tiles) work-items in groups of one. A part is
+ *         heads_per_item of a KV head's query heads, a tile is tokens_per_item tokens; the
+ *         product of both is at most LANES. Of several splits each leaves its share of
+ *         the spans to attention_join.cl; tiles are of one token then.
+ * Needs:  head_dim at most 256; 82 KiB of private memory.
+ * Test:   tests/test_kernel_attention.c, tests/test_kernel_attention_splits.c. */
 #include "kernels/numerics.h"
 #include "kernels/kernel_args.h"
 #include "kernels/kv_cache.h"
+#include "kernels/attention_span.h"
 
 #define LANES ATTENTION_LANES
 #define MOST_DIM 256
@@ -21,8 +23,10 @@
 /* The queries of one work-item; `stride` is head_dim rounded up to 16, filled with zeros. */
 struct tile {
     int dim, stride;
-    float query[LANES * MOST_DIM], total[LANES * MOST_DIM];
-    float largest[LANES], weight[LANES], rescale[LANES];
+    float query[LANES * MOST_DIM];
+    float total[LANES * MOST_DIM], largest[LANES], weight[LANES], rescale[LANES];   /* of the span */
+    float joined_total[LANES * MOST_DIM];
+    struct span_sums joined[LANES];
     float scores[LANES * PAGE_TOKENS];
     float rows[PAGE_TOKENS * MOST_DIM];   /* K, then V of the page */
 };
@@ -168,65 +172,128 @@ static inline void weigh(struct tile *tile, int a, bool two, int begin, int end)
     }
 }
 
-/* What the query at `position` sees of the page that begins at position `base`. */
-static inline int2 seen(const struct attention_args *args, int position, int base) {
-    int start = args->window > 0 ? max(position - args->window + 1, 0) : 0;
-    return (int2)(max(start - base, 0), min(position + 1 - base, PAGE_TOKENS));
+/* What the query at `position` sees of the keys that begin at position `base`. */
+static inline int2 seen(const struct attention_args *args, int position, int base, int count) {
+    return (int2)(max(first_seen(position, args->window) - base, 0), min(position + 1 - base, count));
 }
 
-/* Tokens first .. first + tokens - 1, which follow each other in one sequence. */
-static inline void attend(struct tile *tile, const struct attention_args *args, int first, int tokens,
-                          int first_head, int heads, int kv_head, int first_position,
-                          global const int *pages, global const float *qkv, global const kv_value *k,
-                          global const kv_value *v, global float *out) {
-    int dim = tile->dim, stride = tile->stride, lanes = tokens * heads;
-    for (int lane = 0; lane < lanes; lane++) {
+/* Tokens first .. first + tokens - 1, which follow each other in one sequence and have spans
+ * of the same length; of one token, heads first_head .. first_head + heads - 1. */
+struct queries {
+    int first, tokens, first_head, heads, kv_head, position;
+    global const int *pages;
+};
+
+static inline void load_queries(struct tile *tile, const struct attention_args *args, const struct queries *own,
+                                global const float *qkv) {
+    int dim = tile->dim, stride = tile->stride, heads = own->heads;
+    for (int lane = 0; lane < own->tokens * heads; lane++) {
         global const float *query =
-            qkv + (size_t)(first + lane / heads) * args->qkv_stride + (first_head + lane % heads) * dim;
+            qkv + (size_t)(own->first + lane / heads) * args->qkv_stride + (own->first_head + lane % heads) * dim;
         for (int d = 0; d < stride; d += 16) {
             vstore16(d + 16 <= dim ? vload16(0, query + d) : load_tail(query + d, dim - d), 0,
                      tile->query + lane * stride + d);
-            vstore16((float16)(0.0f), 0, tile->total + lane * stride + d);
+            vstore16((float16)(0.0f), 0, tile->joined_total + lane * stride + d);
         }
+        tile->joined[lane].largest = -INFINITY;
+        tile->joined[lane].weight = 0.0f;
+    }
+}
+
+/* Pages first_page .. last_page, which are in one span, to the lanes' sums of it. */
+static inline void sum_pages(struct tile *tile, const struct attention_args *args, const struct queries *own,
+                             int first_page, int last_page, global const kv_value *k, global const kv_value *v) {
+    int heads = own->heads, lanes = own->tokens * heads, last_position = own->position + own->tokens - 1;
+    for (int lane = 0; lane < lanes; lane++) {
+        for (int d = 0; d < tile->stride; d += 16)
+            vstore16((float16)(0.0f), 0, tile->total + lane * tile->stride + d);
         tile->largest[lane] = -INFINITY;
         tile->weight[lane] = 0.0f;
     }
-
-    int last_position = first_position + tokens - 1;
-    int start = args->window > 0 ? max(first_position - args->window + 1, 0) : 0;
-    for (int page = start / PAGE_TOKENS; page <= last_position / PAGE_TOKENS; page++) {
+    for (int page = first_page; page <= last_page; page++) {
         int base = page * PAGE_TOKENS;
-        size_t at = ((size_t)pages[page] * args->kv_head_count + kv_head) * PAGE_TOKENS * KV_ROW(dim);
-        int begin = seen(args, first_position, base).x, end = seen(args, last_position, base).y;
+        size_t at = ((size_t)own->pages[page] * args->kv_head_count + own->kv_head) * PAGE_TOKENS * KV_ROW(tile->dim);
+        int begin = seen(args, own->position, base, PAGE_TOKENS).x;
+        int end = seen(args, last_position, base, PAGE_TOKENS).y;
         load_rows(tile, k + at, begin, end);
         for (int lane = 0, step; lane < lanes; lane += step) {
-            int2 own = seen(args, first_position + lane / heads, base);
-            bool two = lane + 1 < lanes && all(own == seen(args, first_position + (lane + 1) / heads, base));
+            int2 range = seen(args, own->position + lane / heads, base, PAGE_TOKENS);
+            bool two = lane + 1 < lanes &&
+                       all(range == seen(args, own->position + (lane + 1) / heads, base, PAGE_TOKENS));
             step = 1 + two;
-            if (own.x >= own.y)
+            if (range.x >= range.y)
                 continue;
-            score(tile, lane, two, own.x, own.y, args->scale);
+            score(tile, lane, two, range.x, range.y, args->scale);
             soften(tile, lane);
             if (two)
                 soften(tile, lane + 1);
         }
         load_rows(tile, v + at, begin, end);
         for (int lane = 0, step; lane < lanes; lane += step) {
-            int2 own = seen(args, first_position + lane / heads, base);
-            bool two = lane + 1 < lanes && all(own == seen(args, first_position + (lane + 1) / heads, base));
+            int2 range = seen(args, own->position + lane / heads, base, PAGE_TOKENS);
+            bool two = lane + 1 < lanes &&
+                       all(range == seen(args, own->position + (lane + 1) / heads, base, PAGE_TOKENS));
             step = 1 + two;
-            if (own.x < own.y)
-                weigh(tile, lane, two, own.x, own.y);
+            if (range.x < range.y)
+                weigh(tile, lane, two, range.x, range.y);
         }
     }
+}
 
+static inline void join(struct tile *tile, int lane) {
+    float2 factors = span_join(&tile->joined[lane], tile->largest[lane], tile->weight[lane]);
+    float *joined = tile->joined_total + lane * tile->stride;
+    const float *total = tile->total + lane * tile->stride;
+    for (int d = 0; d < tile->stride; d += 16)
+        vstore16(fma(vload16(0, total + d), (float16)(factors.y), vload16(0, joined + d) * factors.x), 0, joined + d);
+}
+
+static inline void leave(const struct tile *tile, int lane, global float *place) {
+    const float *total = tile->total + lane * tile->stride;
+    for (int d = 0; d < tile->dim; d++)
+        place[d] = total[d];
+    place[tile->dim] = tile->largest[lane];
+    place[tile->dim + 1] = tile->weight[lane];
+}
+
+static inline void attend(struct tile *tile, const struct attention_args *args, const struct queries *own, int split,
+                          global const float *qkv, global const kv_value *k, global const kv_value *v,
+                          global float *out) {
+    int dim = tile->dim, heads = own->heads, lanes = own->tokens * heads;
+    int last_position = own->position + own->tokens - 1, start = first_seen(own->position, args->window);
+    int length = span_pages(own->position - start + 1), span_tokens = length * PAGE_TOKENS;
+    int first = start / span_tokens, span = first, last = last_position / span_tokens;
+    if (args->split_count > 1) {
+        span = first + split * args->span_slots / args->split_count;
+        last = min(last, first + (split + 1) * args->span_slots / args->split_count - 1);
+    }
+    load_queries(tile, args, own, qkv);
+    for (; span <= last; span++) {
+        sum_pages(tile, args, own, max(span * length, start / PAGE_TOKENS),
+                  min((span + 1) * length - 1, last_position / PAGE_TOKENS), k, v);
+        for (int lane = 0; lane < lanes; lane++) {
+            int2 range = seen(args, own->position + lane / heads, span * span_tokens, span_tokens);
+            if (range.x >= range.y)
+                continue;
+            if (args->split_count == 1)
+                join(tile, lane);
+            else
+                leave(tile, lane, out + span_place(args, own->first, own->first_head + lane, span - first));
+        }
+    }
+    if (args->split_count > 1)
+        return;
     for (int lane = 0; lane < lanes; lane++) {
         global float *target =
-            out + ((size_t)(first + lane / heads) * args->head_count + first_head + lane % heads) * dim;
-        const float *total = tile->total + lane * stride;
+            out + ((size_t)(own->first + lane / heads) * args->head_count + own->first_head + lane % heads) * dim;
+        const float *total = tile->joined_total + lane * tile->stride;
         for (int d = 0; d < dim; d++)
-            target[d] = total[d] / tile->weight[lane];
+            target[d] = total[d] / tile->joined[lane].weight;
     }
+}
+
+static inline int span_pages_of(const struct attention_args *args, int position) {
+    return span_pages(position - first_seen(position, args->window) + 1);
 }
 
 kernel void attention_tile(struct attention_args args, global const float *restrict qkv,
@@ -235,7 +302,8 @@ kernel void attention_tile(struct attention_args args, global const float *restr
                            global const int *restrict page_table, global float *restrict out) {
     int group = args.head_count / args.kv_head_count;
     int parts = (group + args.heads_per_item - 1) / args.heads_per_item;
-    int kv_head = get_global_id(0) / parts, head = get_global_id(0) % parts * args.heads_per_item;
+    int split = get_global_id(0) % args.split_count, part = get_global_id(0) / args.split_count % parts;
+    int kv_head = get_global_id(0) / args.split_count / parts, head = part * args.heads_per_item;
     int first = get_global_id(1) * args.tokens_per_item;
     int last = min(first + args.tokens_per_item, args.token_count);
     if (kv_head >= args.kv_head_count)
@@ -244,13 +312,17 @@ kernel void attention_tile(struct attention_args args, global const float *restr
     tile.dim = args.head_dim;
     tile.stride = (args.head_dim + 15) / 16 * 16;
     while (first < last) {
-        int tokens = 1;
+        int tokens = 1, length = span_pages_of(&args, positions[first]);
         while (first + tokens < last && sequences[first + tokens] == sequences[first] &&
-               positions[first + tokens] == positions[first] + tokens)
+               positions[first + tokens] == positions[first] + tokens &&
+               span_pages_of(&args, positions[first + tokens]) == length)
             tokens++;
-        attend(&tile, &args, first, tokens, kv_head * group + head, min(args.heads_per_item, group - head),
-               kv_head, positions[first], page_table + (size_t)sequences[first] * args.page_columns, qkv, k, v,
-               out);
+        struct queries own = {
+            .first = first, .tokens = tokens, .first_head = kv_head * group + head,
+            .heads = min(args.heads_per_item, group - head), .kv_head = kv_head, .position = positions[first],
+            .pages = page_table + (size_t)sequences[first] * args.page_columns,
+        };
+        attend(&tile, &args, &own, split, qkv, k, v, out);
         first += tokens;
     }
 }

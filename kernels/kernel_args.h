@@ -51,8 +51,10 @@ struct rope_kv_args {
 
 /* Most queries of a work-item of attention_tile.cl. */
 #define ATTENTION_LANES 16
+/* Work-items of a group of attention.cl: two pages of keys. */
+#define ATTENTION_GROUP 64
 
-/* attention.cl, attention_tile.cl */
+/* attention.cl, attention_tile.cl, attention_join.cl */
 struct attention_args {
     arg_int token_count;
     arg_int head_count;
@@ -62,7 +64,12 @@ struct attention_args {
     arg_int page_columns;
     arg_int window;        /* keys a query sees, its own included; 0: all */
     arg_float scale;
-    arg_int heads_per_item, tokens_per_item;   /* of attention_tile.cl; set by op_attention() */
+    arg_int key_count;     /* most keys that a query has before its window; 0: as many as the page table has */
+    /* set by op_attention(): */
+    arg_int heads_per_item, tokens_per_item;   /* of attention_tile.cl */
+    arg_int split_count;   /* who share the spans of a query; more than one: they leave them in the room */
+    arg_int span_slots;    /* that a query has in the room, see attention_span.h */
+    arg_int room_begin;    /* values of `out` before the room */
 };
 
 /* swiglu.cl: wide [tokens][2 * intermediate] (gate, then up) -> [tokens][intermediate] */

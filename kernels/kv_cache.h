@@ -7,13 +7,14 @@
  * Rounding of KV_Q8: scale = half(max|x| / 127), value = round(x / scale) to even, within
  * +-127; read as value * scale. A block that is not finite has a NaN for a scale.
  *
- * KV_F16C: half bits become floats by the machine instruction of x86, to the same values. */
+ * KV_F16C: half bits become floats by the machine instruction of x86, KV_NATIVE: by the
+ * built-in of OpenCL, which GPUs have in hardware; to the same values. */
 #ifndef KERNELS_KV_CACHE_H
 #define KERNELS_KV_CACHE_H
 
 #include "kernels/numerics.h"
 
-/* Tokens in a page; KV_PAGE_TOKENS of common/unit_buffers.h, checked by ops.c. */
+/* Tokens in a page; KV_PAGE_TOKENS of common/unit_buffers.h, checked by ops_attention.c. */
 #define PAGE_TOKENS 32
 
 #ifdef __OPENCL_VERSION__
@@ -28,6 +29,13 @@ static inline float16 kv_load_16(global const kv_value *row, int c, int dim) {
     global const ushort *scales = (global const ushort *)(row + (dim + 31) / 32 * 32);
     float scale = half_to_float_2((int2)(scales[c / 2])).x;
     return convert_float16(convert_int16(vload16(c, row))) * scale;
+}
+
+/* Dimensions d and d + 1; d even. */
+static inline float2 kv_load_2(global const kv_value *row, int d, int dim) {
+    global const ushort *scales = (global const ushort *)(row + (dim + 31) / 32 * 32);
+    float scale = half_to_float_2((int2)(scales[d / 32])).x;
+    return convert_float2(vload2(0, row + d)) * scale;
 }
 
 static inline int16 kv_round(float16 x, float scale) {
@@ -78,10 +86,24 @@ static inline float16 kv_load_whole(global const kv_value *p) {
     __asm__("vcvtph2ps %1, %0" : "=x"(low) : "m"(*(global const ushort8 *)p));
     __asm__("vcvtph2ps %1, %0" : "=x"(high) : "m"(*(global const ushort8 *)(p + 8)));
     return (float16)(low, high);
+#elif defined(KV_HALF) && defined(KV_NATIVE)
+    return vload_half16(0, (global const half *)p);
 #elif defined(KV_HALF)
     return half_to_float_16(convert_int16(vload16(0, p)));
 #else
     return vload16(0, p);
+#endif
+}
+
+/* Dimensions d and, where there is one, d + 1. */
+static inline float2 kv_load_2(global const kv_value *row, int d, int dim) {
+    int next = d + 1 < dim ? d + 1 : d;
+#if defined(KV_HALF) && defined(KV_NATIVE)
+    return (float2)(vload_half(d, (global const half *)row), vload_half(next, (global const half *)row));
+#elif defined(KV_HALF)
+    return half_to_float_2((int2)(row[d], row[next]));
+#else
+    return (float2)(row[d], row[next]);
 #endif
 }
 

@@ -1,12 +1,8 @@
 #include "kernels/ops_internal.h"
 
-#include "kernels/kv_cache.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-_Static_assert(PAGE_TOKENS == KV_PAGE_TOKENS, "kernels and buffers disagree on the page");
 
 /* Sources in the order of building; a source with several kernels is built once. */
 static const struct {
@@ -18,6 +14,7 @@ static const struct {
     [KERNEL_ROPE_KV]     = { "kernels/rope_kv.cl", "rope_kv" },
     [KERNEL_ATTENTION]   = { "kernels/attention.cl", "attention" },
     [KERNEL_ATTENTION_TILE] = { "kernels/attention_tile.cl", "attention_tile" },
+    [KERNEL_ATTENTION_JOIN] = { "kernels/attention_join.cl", "attention_join" },
     [KERNEL_SWIGLU]      = { "kernels/swiglu.cl", "swiglu" },
     [KERNEL_SWIGLU_Q8]   = { "kernels/swiglu.cl", "swiglu_q8" },
 };
@@ -64,12 +61,15 @@ static bool open_fixed(struct ops *ops, int first, const char *defines, struct e
 }
 
 static bool build_fixed(struct ops *ops, struct error *err) {
-    static const char *const defines[][2] = {
-        [KV_F32] = { "", "" }, [KV_F16] = { "KV_HALF", "KV_HALF KV_F16C" }, [KV_Q8_0] = { "KV_Q8", "KV_Q8" },
+    const bool has_tiles = ops->is_cpu && !ops->plain_attention;
+    const char *const defines[][2] = {
+        [KV_F32] = { "", "" }, [KV_Q8_0] = { "KV_Q8", "KV_Q8" },
+        [KV_F16] = { has_tiles ? "KV_HALF" : "KV_HALF KV_NATIVE",
+                     has_tiles ? "KV_HALF KV_F16C" : "KV_HALF KV_NATIVE" },
     };
     bool has_f16c = ops_has_f16c(ops->id);
     for (int i = 0; i < FIXED_KERNEL_COUNT; i++) {
-        if (ops->fixed[i] || i == (ops->is_cpu && !ops->plain_attention ? KERNEL_ATTENTION : KERNEL_ATTENTION_TILE))
+        if (ops->fixed[i] || i == (has_tiles ? KERNEL_ATTENTION : KERNEL_ATTENTION_TILE))
             continue;
         bool has_kv = i == KERNEL_ROPE_KV || i == KERNEL_ATTENTION || i == KERNEL_ATTENTION_TILE;
         if (has_kv && has_f16c && open_fixed(ops, i, defines[ops->kv_type][1], NULL))
@@ -91,6 +91,7 @@ struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
     ops_init(ops, context, id, queue);
     ops->kv_type = options->kv_type;
     ops->plain_attention = options->plain_attention;
+    ops->attention_splits = options->attention_splits;
     ops->store = options->store;
     ops->device = options->device;
     ops->most_rows = options->most_rows;
@@ -188,8 +189,8 @@ bool ops_launch(struct ops *ops, cl_kernel kernel, const char *name, const struc
     return code == CL_SUCCESS || opencl_failed(err, code, "cannot launch the kernel '%s'", name);
 }
 
-static bool launch_fixed(struct ops *ops, enum fixed_kernel which, const struct launch *launch,
-                         const struct kernel_argument *arguments, size_t count, struct error *err) {
+bool ops_launch_fixed(struct ops *ops, enum fixed_kernel which, const struct launch *launch,
+                      const struct kernel_argument *arguments, size_t count, struct error *err) {
     return ops_launch(ops, ops->fixed[which], fixed_kernels[which].name, launch, arguments, count, err);
 }
 
@@ -206,7 +207,7 @@ bool op_rms_norm(struct ops *ops, cl_mem x, cl_mem weight, cl_mem out,
         ARGUMENT(*args), ARGUMENT(x), ARGUMENT(weight), ARGUMENT(out)
     };
     const struct launch launch = { { (size_t)args->token_count, 1 }, 1, 64 };
-    return launch_fixed(ops, KERNEL_RMS_NORM, &launch, arguments, COUNT_OF(arguments), err);
+    return ops_launch_fixed(ops, KERNEL_RMS_NORM, &launch, arguments, COUNT_OF(arguments), err);
 }
 
 bool op_rms_norm_q8(struct ops *ops, cl_mem x, cl_mem weight, const struct q8_buffers *out,
@@ -217,7 +218,7 @@ bool op_rms_norm_q8(struct ops *ops, cl_mem x, cl_mem weight, const struct q8_bu
     };
     const struct launch launch = { { (size_t)args->token_count, 1 }, 1, 64 };
     return check_blocks("rms_norm_q8", args->columns, err) &&
-           launch_fixed(ops, KERNEL_RMS_NORM_Q8, &launch, arguments, COUNT_OF(arguments), err);
+           ops_launch_fixed(ops, KERNEL_RMS_NORM_Q8, &launch, arguments, COUNT_OF(arguments), err);
 }
 
 bool op_quantise(struct ops *ops, cl_mem x, const struct q8_buffers *out,
@@ -227,7 +228,7 @@ bool op_quantise(struct ops *ops, cl_mem x, const struct q8_buffers *out,
     };
     const struct launch launch = { { (size_t)args->columns / 32, (size_t)args->token_count }, 32, 64 };
     return check_blocks("quantise", args->columns, err) &&
-           launch_fixed(ops, KERNEL_QUANTISE, &launch, arguments, COUNT_OF(arguments), err);
+           ops_launch_fixed(ops, KERNEL_QUANTISE, &launch, arguments, COUNT_OF(arguments), err);
 }
 
 bool op_rope_kv(struct ops *ops, cl_mem qkv, cl_mem bias, cl_mem qk_norm, cl_mem rope,
@@ -243,41 +244,7 @@ bool op_rope_kv(struct ops *ops, cl_mem qkv, cl_mem bias, cl_mem qk_norm, cl_mem
     };
     size_t heads = (size_t)args->head_count + 2 * (size_t)args->kv_head_count;
     const struct launch launch = { { heads, (size_t)args->token_count }, 4, 64 };
-    return launch_fixed(ops, KERNEL_ROPE_KV, &launch, arguments, COUNT_OF(arguments), err);
-}
-
-/* Queries that share a work-item read the keys once; but there must be work for every core. */
-static void share_keys(const struct ops *ops, struct attention_args *args, struct launch *launch) {
-    arg_int group = args->head_count / args->kv_head_count;
-    args->heads_per_item = group < ATTENTION_LANES ? group : ATTENTION_LANES;
-    args->tokens_per_item = ATTENTION_LANES / args->heads_per_item;
-    for (;;) {
-        arg_int parts = (group + args->heads_per_item - 1) / args->heads_per_item;
-        arg_int tiles = (args->token_count + args->tokens_per_item - 1) / args->tokens_per_item;
-        *launch = (struct launch){ { (size_t)args->kv_head_count * (size_t)parts, (size_t)tiles }, 1, 1 };
-        if (args->tokens_per_item == 1 || launch->items[0] * launch->items[1] >= 4 * (size_t)ops->compute_units)
-            return;
-        args->tokens_per_item = (args->tokens_per_item + 1) / 2;
-    }
-}
-
-bool op_attention(struct ops *ops, cl_mem qkv, cl_mem k, cl_mem v, cl_mem positions,
-                  cl_mem sequences, cl_mem page_table, cl_mem out,
-                  const struct attention_args *args, struct error *err) {
-    if (args->head_dim > 256 || args->kv_head_count < 1 || args->head_count % args->kv_head_count)
-        return error_set(err, ERROR_FAILED, "the kernel 'attention' does not take %d heads of %d over %d "
-                         "KV heads", (int)args->head_count, (int)args->head_dim, (int)args->kv_head_count);
-    struct attention_args shared = *args;
-    struct launch launch = { { (size_t)args->head_count, (size_t)args->token_count }, 1, 64 };
-    bool is_tiled = ops->fixed[KERNEL_ATTENTION_TILE] != NULL;
-    if (is_tiled)
-        share_keys(ops, &shared, &launch);
-    const struct kernel_argument arguments[] = {
-        ARGUMENT(shared), ARGUMENT(qkv), ARGUMENT(k), ARGUMENT(v), ARGUMENT(positions),
-        ARGUMENT(sequences), ARGUMENT(page_table), ARGUMENT(out)
-    };
-    return launch_fixed(ops, is_tiled ? KERNEL_ATTENTION_TILE : KERNEL_ATTENTION, &launch, arguments,
-                        COUNT_OF(arguments), err);
+    return ops_launch_fixed(ops, KERNEL_ROPE_KV, &launch, arguments, COUNT_OF(arguments), err);
 }
 
 bool op_swiglu(struct ops *ops, cl_mem wide, cl_mem out, const struct swiglu_args *args,
@@ -285,7 +252,7 @@ bool op_swiglu(struct ops *ops, cl_mem wide, cl_mem out, const struct swiglu_arg
     const struct kernel_argument arguments[] = { ARGUMENT(*args), ARGUMENT(wide), ARGUMENT(out) };
     size_t groups = ((size_t)args->intermediate + 31) / 32;
     const struct launch launch = { { groups, (size_t)args->token_count }, 16, 64 };
-    return launch_fixed(ops, KERNEL_SWIGLU, &launch, arguments, COUNT_OF(arguments), err);
+    return ops_launch_fixed(ops, KERNEL_SWIGLU, &launch, arguments, COUNT_OF(arguments), err);
 }
 
 bool op_swiglu_q8(struct ops *ops, cl_mem wide, const struct q8_buffers *out,
@@ -295,5 +262,5 @@ bool op_swiglu_q8(struct ops *ops, cl_mem wide, const struct q8_buffers *out,
     };
     const struct launch launch = { { (size_t)args->intermediate / 32, (size_t)args->token_count }, 16, 64 };
     return check_blocks("swiglu_q8", args->intermediate, err) &&
-           launch_fixed(ops, KERNEL_SWIGLU_Q8, &launch, arguments, COUNT_OF(arguments), err);
+           ops_launch_fixed(ops, KERNEL_SWIGLU_Q8, &launch, arguments, COUNT_OF(arguments), err);
 }

@@ -13,7 +13,8 @@
  *   int8    one float accumulator: for each block of 32 columns in ascending
  *           order, exact int32 dot product, then one fma with (d * scale);
  *           types with a minimum add a second fma of m with (scale * sum)
- *   attention  tiles of KV_PAGE_TOKENS keys, ascending, online softmax */
+ *   attention  spans of keys, see kernels/attention_span.h, joined in ascending order; in each,
+ *           tiles of KV_PAGE_TOKENS keys, ascending, online softmax */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
@@ -40,6 +41,7 @@ struct ops_options {
     enum numeric_class numeric;
     enum kv_type kv_type;
     bool plain_attention;   /* kernels/attention.cl also on a CPU, whose own form is faster; for tests */
+    uint32_t attention_splits;   /* who share the keys of a query; 0: as many as keep the device busy; for tests */
     /* Names from ops_variants(), borrowed during ops_new() only; NULL: the first of
      * ops_variants() that ops_new() proves right, or whose binary the store has: only what
      * was right is kept there. */
@@ -127,9 +129,11 @@ bool op_rope_kv(struct ops *ops, cl_mem qkv, cl_mem bias, cl_mem qk_norm, cl_mem
                 const struct rope_kv_args *args, struct error *err);
 
 /* out [tokens][heads * head_dim]: query t sees keys with position in
- * (positions[t] - window, positions[t]] of its own sequence. */
+ * (positions[t] - window, positions[t]] of its own sequence. Where `out` has room for more
+ * than that (out_values: all floats that it holds), what follows is used up: with too few
+ * queries for the device, their keys are shared out between its compute units. */
 bool op_attention(struct ops *ops, cl_mem qkv, cl_mem k, cl_mem v, cl_mem positions,
-                  cl_mem sequences, cl_mem page_table, cl_mem out,
+                  cl_mem sequences, cl_mem page_table, cl_mem out, uint64_t out_values,
                   const struct attention_args *args, struct error *err);
 
 /* out [tokens][intermediate] = silu(gate) * up; gate and up from wide

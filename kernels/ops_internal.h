@@ -8,7 +8,7 @@
 /* The kernels that are the same for every model. */
 enum fixed_kernel {
     KERNEL_RMS_NORM, KERNEL_RMS_NORM_Q8, KERNEL_QUANTISE, KERNEL_ROPE_KV, KERNEL_ATTENTION,
-    KERNEL_ATTENTION_TILE, KERNEL_SWIGLU, KERNEL_SWIGLU_Q8, FIXED_KERNEL_COUNT
+    KERNEL_ATTENTION_TILE, KERNEL_ATTENTION_JOIN, KERNEL_SWIGLU, KERNEL_SWIGLU_Q8, FIXED_KERNEL_COUNT
 };
 
 /* A matrix product for one type of weights in one class. */
@@ -25,6 +25,7 @@ struct ops {
     uint32_t compute_units;
     enum kv_type kv_type;
     bool plain_attention;
+    uint32_t attention_splits;
     cl_kernel fixed[FIXED_KERNEL_COUNT];                        /* owned */
     struct matmul_kernels matmul[2][LAYOUT_COUNT][TENSOR_TYPE_COUNT];   /* by numeric_class */
     cl_kernel embed[TENSOR_TYPE_COUNT];                         /* owned; NULL: not built yet */
@@ -79,6 +80,9 @@ struct launch {
  * guard themselves. Zero items are no work. */
 bool ops_launch(struct ops *ops, cl_kernel kernel, const char *name, const struct launch *launch,
                 const struct kernel_argument *arguments, size_t argument_count, struct error *err);
+
+bool ops_launch_fixed(struct ops *ops, enum fixed_kernel which, const struct launch *launch,
+                      const struct kernel_argument *arguments, size_t count, struct error *err);
 
 /* PoCL on x86 whose CPU has the instruction that makes floats of halves. */
 bool ops_has_f16c(cl_device_id id);

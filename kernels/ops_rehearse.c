@@ -18,7 +18,7 @@ static bool rehearse_fixed(struct ops *ops, cl_mem dummy, struct error *err) {
     return op_rms_norm(ops, dummy, dummy, dummy, &norm, err) &&
            op_rms_norm_q8(ops, dummy, dummy, &q8, &norm, err) && op_quantise(ops, dummy, &q8, &quantise, err) &&
            op_rope_kv(ops, dummy, NULL, NULL, dummy, dummy, dummy, dummy, dummy, dummy, &rope, err) &&
-           op_attention(ops, dummy, dummy, dummy, dummy, dummy, dummy, dummy, &attention, err) &&
+           op_attention(ops, dummy, dummy, dummy, dummy, dummy, dummy, dummy, 0, &attention, err) &&
            op_swiglu(ops, dummy, dummy, &swiglu, err) && op_swiglu_q8(ops, dummy, &q8, &swiglu, err);
 }
 

@@ -320,6 +320,7 @@ struct attention {
     struct attention_args args;
     cl_mem qkv, out, positions, sequences, page_table, k[MOST_PAIRS], v[MOST_PAIRS];
     uint32_t pairs;           /* as if of so many layers */
+    uint64_t out_values;
 };
 
 static bool attend(void *context, uint32_t count, struct error *err) {
@@ -327,7 +328,7 @@ static bool attend(void *context, uint32_t count, struct error *err) {
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t j = 0; j < a->pairs; j++)
             if (!op_attention(a->ops, a->qkv, a->k[j], a->v[j], a->positions, a->sequences, a->page_table,
-                              a->out, &a->args, err))
+                              a->out, a->out_values, &a->args, err))
                 return false;
     return true;
 }
@@ -338,6 +339,7 @@ static bool set_positions(struct attention *a, uint32_t tokens, uint32_t pages, 
     for (uint32_t t = 0; t < tokens; t++)
         positions[t] = (int32_t)(pages * KV_PAGE_TOKENS - tokens + t);
     a->args.token_count = (arg_int)tokens;
+    a->args.key_count = (arg_int)(pages * KV_PAGE_TOKENS);
     cl_int code = clEnqueueWriteBuffer(a->bench->queue, a->positions, CL_TRUE, 0, tokens * sizeof *positions,
                                        positions, 0, NULL, NULL);
     return code == CL_SUCCESS || opencl_failed(err, code, "cannot write to '%s'", a->bench->info->name);
@@ -355,8 +357,9 @@ static bool make_attention(struct attention *a, uint32_t tokens, struct error *e
         .head_count = (arg_int)heads, .kv_head_count = (arg_int)kv_heads, .head_dim = (arg_int)dim,
         .qkv_stride = (arg_int)((heads + 2 * kv_heads) * dim), .page_columns = MOST_PAGES, .scale = 0.1f,
     };
+    a->out_values = tokens * heads * dim;
     if (!(a->qkv = probe_buffer(a->bench, tokens * (heads + 2 * kv_heads) * dim * 4, FLOAT_WORD, err)) ||
-        !(a->out = probe_buffer(a->bench, tokens * heads * dim * 4, 0, err)) ||
+        !(a->out = probe_buffer(a->bench, a->out_values * 4, 0, err)) ||
         !(a->positions = probe_buffer(a->bench, tokens * sizeof (int32_t), 0, err)) ||
         !(a->sequences = probe_buffer(a->bench, tokens * sizeof (int32_t), 0, err)) ||
         !(a->page_table = probe_buffer(a->bench, sizeof pages, 0, err)))

@@ -70,6 +70,10 @@ static bool write_inputs(struct engine_device *device, struct pass *pass, bool i
         if (!forward_write_input(&device->forward, &pass->input, err))
             return false;
         device->input_of = pass->number;
+        device->forward.key_count = 0;
+        for (uint32_t i = 0; i < pass->input.token_count; i++)
+            if ((uint32_t)pass->positions[i] >= device->forward.key_count)
+                device->forward.key_count = (uint32_t)pass->positions[i] + 1;
     }
     if (device->pages_version != kv->version) {
         if (!forward_write_pages(&device->forward, kv->table, kv->sequence_count * kv->page_columns, err))

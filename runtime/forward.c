@@ -145,12 +145,14 @@ static bool attention_inner(const struct forward *forward, const struct unit_mem
         .kv_head_count = (arg_int)slice->kv_head_count, .head_dim = (arg_int)model->head_dim,
         .qkv_stride = (arg_int)qkv_rows, .page_columns = (arg_int)forward->page_columns,
         .window = (arg_int)model->sliding_window, .scale = (float)(1.0 / sqrt(model->head_dim)),
+        .key_count = (arg_int)forward->key_count,
     };
     return norm(forward, unit->norm, &unit->input, n, err) &&
            multiply(forward, &unit->input, qkv, qkv_rows, n, false, err) &&
            op_rope_kv(forward->ops, qkv, unit->qkv_bias, unit->qk_norm, memory->shared[BUFFER_ROPE], positions,
                       sequences, pages, unit->k, unit->v, &rope, err) &&
-           op_attention(forward->ops, qkv, unit->k, unit->v, positions, sequences, pages, act, &attend, err);
+           op_attention(forward->ops, qkv, unit->k, unit->v, positions, sequences, pages, act, memory->act_values,
+                        &attend, err);
 }
 
 /* residual += W act, where act [n][inner_total] is there as float. */

@@ -15,6 +15,7 @@ struct forward {
     const struct device_memory *memory;
     enum numeric_class numeric;
     uint32_t page_columns;               /* of the page table */
+    uint32_t key_count;                  /* most keys before and with a token of the input */
     const bool *gemm_types;              /* [TENSOR_TYPE_COUNT] see engine_options; NULL: none */
     uint32_t logit_rows;                 /* rows that the logits buffer holds; at least 1 */
     cl_mem residual;                     /* [n][hidden] that the units read and add to: the device's own, or one

@@ -66,6 +66,8 @@ static void enter(struct device_memory *memory, const struct buffer_spec *spec, 
         memory->shared[spec->role] = buffer;
         if (spec->role == BUFFER_GEMM)
             memory->gemm_bytes = spec->used_bytes;
+        if (spec->role == BUFFER_ACT)
+            memory->act_values = spec->used_bytes / sizeof (float);
         return;
     }
     struct unit_memory *unit = &memory->units[spec->unit];

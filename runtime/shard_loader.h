@@ -34,6 +34,7 @@ struct device_memory {
     cl_mem shared[BUFFER_STAGE];     /* scratch by buffer_role; NULL where not needed */
     struct q8_buffers act_q8;        /* the three of shared */
     uint64_t gemm_bytes;             /* of shared[BUFFER_GEMM] */
+    uint64_t act_values;             /* floats in shared[BUFFER_ACT] */
     float *stage[STAGE_COUNT];       /* host staging, mapped for the device's life; [n][hidden] */
     float *gather[STAGE_COUNT];      /* the same, [n][activation]; NULL where it leads no slices */
 

@@ -142,7 +142,7 @@ static void bench_attention(const struct bench *bench, enum kv_type kv_type, uin
     double best = 1e9;
     for (int round = 0; round <= ROUNDS; round++) {
         double start = now();
-        check(op_attention(ops, qkv, k, v, at, sequences, page_table, out, &args, &err), &err);
+        check(op_attention(ops, qkv, k, v, at, sequences, page_table, out, 0, &args, &err), &err);
         clFinish(bench->queue);
         if (round && now() - start < best)
             best = now() - start;

@@ -259,42 +259,68 @@ void reference_rope_kv(float *qkv, const float *bias, const float *qk_norm, cons
         }
 }
 
-/* One head of one token; `total` has head_dim values. */
-static void attend(const float *query, const void *k, const void *v, const int32_t *pages, int position,
-                   int kv_head, float *total, enum kv_type kv_type, const struct attention_args *args) {
+/* What a span of keys gives: its total of head_dim values, not yet divided by the weight. */
+struct span {
+    float largest, weight, total[256];
+};
+
+/* Keys `begin` (of a page's first) .. `end` - 1, of which those from `start` on are seen. */
+static void attend_span(const float *query, const void *k, const void *v, const int32_t *pages, int start, int begin,
+                        int end, int kv_head, struct span *span, enum kv_type kv_type,
+                        const struct attention_args *args) {
     int dim = args->head_dim, page_tokens = KV_PAGE_TOKENS;
-    int start = args->window > 0 && position >= args->window ? position - args->window + 1 : 0;
-    float largest = -INFINITY, weight = 0.0f;
-    memset(total, 0, (size_t)dim * sizeof *total);
-    for (int begin = start / page_tokens * page_tokens; begin <= position; begin += page_tokens) {
-        float scores[KV_PAGE_TOKENS], sums[16], old = largest;
+    *span = (struct span){ .largest = -INFINITY };
+    for (; begin < end; begin += page_tokens) {
+        float scores[KV_PAGE_TOKENS], sums[16], old = span->largest;
         for (int i = 0; i < page_tokens; i++) {
             float key[256];
             scores[i] = -INFINITY;
-            if (begin + i < start || begin + i > position)
+            if (begin + i < start || begin + i >= end)
                 continue;
             reference_kv_read(k, kv_row(pages, begin + i, args->kv_head_count, kv_head), dim, kv_type, key);
             scores[i] = dot_16(query, key, dim) * args->scale;
-            largest = fmaxf(largest, scores[i]);
+            span->largest = fmaxf(span->largest, scores[i]);
         }
-        float rescale = exp_1(old - largest);
+        float rescale = exp_1(old - span->largest);
         for (int i = 0; i < page_tokens; i++)
-            scores[i] = exp_1(scores[i] - largest);
+            scores[i] = exp_1(scores[i] - span->largest);
         for (int i = 0; i < 16; i++)
             sums[i] = scores[i] + scores[i + 16];
-        weight = weight * rescale + sum_tree(sums);
+        span->weight = span->weight * rescale + sum_tree(sums);
         for (int d = 0; d < dim; d++)
-            total[d] *= rescale;
+            span->total[d] *= rescale;
         for (int i = 0; i < page_tokens; i++) {
             float value[256];
-            if (begin + i < start || begin + i > position)
+            if (begin + i < start || begin + i >= end)
                 continue;
             reference_kv_read(v, kv_row(pages, begin + i, args->kv_head_count, kv_head), dim, kv_type, value);
             for (int d = 0; d < dim; d++)
-                total[d] = fmaf(scores[i], value[d], total[d]);
+                span->total[d] = fmaf(scores[i], value[d], span->total[d]);
         }
     }
-    for (int d = 0; d < dim; d++)
+}
+
+/* One head of one token; `total` has head_dim values. */
+static void attend(const float *query, const void *k, const void *v, const int32_t *pages, int position,
+                   int kv_head, float *total, enum kv_type kv_type, const struct attention_args *args) {
+    int start = args->window > 0 && position >= args->window ? position - args->window + 1 : 0, length = 256;
+    float largest = -INFINITY, weight = 0.0f;
+    while (position - start + 1 > 31 * length)   /* 32 spans, where they begin within the first */
+        length *= 2;
+    memset(total, 0, (size_t)args->head_dim * sizeof *total);
+    for (int begin = start / length * length; begin <= position; begin += length) {
+        struct span span;
+        int page_begin = begin > start ? begin : start / (int)KV_PAGE_TOKENS * (int)KV_PAGE_TOKENS;
+        int end = begin + length <= position ? begin + length : position + 1;
+        attend_span(query, k, v, pages, start, page_begin, end, kv_head, &span, kv_type, args);
+        float now_largest = fmaxf(largest, span.largest);
+        float old_factor = exp_1(largest - now_largest), factor = exp_1(span.largest - now_largest);
+        largest = now_largest;
+        weight = fmaf(span.weight, factor, weight * old_factor);
+        for (int d = 0; d < args->head_dim; d++)
+            total[d] = fmaf(span.total[d], factor, total[d] * old_factor);
+    }
+    for (int d = 0; d < args->head_dim; d++)
         total[d] /= weight;
 }
 

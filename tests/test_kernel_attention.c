@@ -124,7 +124,7 @@ static void run_batch(const struct kernel_device *device, struct ops *ops, const
     struct error err = { 0 };
     ASSERT_OK(op_rope_kv(ops, qkv_buffer, bias, norm, rope, positions, sequences, pages, k, v, &rope_kv, &err),
               err);
-    ASSERT_OK(op_attention(ops, qkv_buffer, k, v, positions, sequences, pages, out_buffer, &attention, &err),
+    ASSERT_OK(op_attention(ops, qkv_buffer, k, v, positions, sequences, pages, out_buffer, 0, &attention, &err),
               err);
     kernel_read(device, qkv_buffer, qkv, count * row * sizeof *qkv);
     kernel_read(device, out_buffer, out, out_bytes);
@@ -314,8 +314,8 @@ static void an_impossible_shape_is_refused(void **state) {
         struct error err = { 0 };
         const struct attention_args wide = { .token_count = 1, .head_count = 1, .kv_head_count = 1, .head_dim = 258 };
         const struct attention_args uneven = { .token_count = 1, .head_count = 3, .kv_head_count = 2, .head_dim = 32 };
-        assert_false(op_attention(ops, NULL, NULL, NULL, NULL, NULL, NULL, NULL, &wide, &err));
-        assert_false(op_attention(ops, NULL, NULL, NULL, NULL, NULL, NULL, NULL, &uneven, &err));
+        assert_false(op_attention(ops, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, &wide, &err));
+        assert_false(op_attention(ops, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, &uneven, &err));
         ops_free(ops);
     }
 }
