@@ -21,6 +21,14 @@ static void remove_abandoned(int folder, const char *name) {
     close(file);
 }
 
+bool temporary_file_is_written(int folder, const char *name) {
+    int file = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    bool is_written = file >= 0 && flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (file >= 0)
+        close(file);
+    return is_written;
+}
+
 static void sweep(const char *path) {
     const char *slash = strrchr(path, '/'), *stem = slash ? slash + 1 : path;
     char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");

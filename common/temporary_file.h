@@ -10,4 +10,7 @@
  * set where this succeeds. -1 on failure. */
 int temporary_file_create(const char *path, char **name, struct error *err);
 
+/* Whether somebody is writing the file of that name in an open folder. */
+bool temporary_file_is_written(int folder, const char *name);
+
 #endif

@@ -1,10 +1,12 @@
 #include "planner/pack_units.h"
 
 #include "common/artifact.h"
+#include "common/temporary_file.h"
 #include "common/weight_choice.h"
 #include "planner/progress_bar.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,15 +141,15 @@ static void sweep_folder(const char *folder, const struct kept *kept, struct swe
     if (!stream)
         return;
     for (struct dirent *entry; (entry = readdir(stream));) {
-        char path[4096 + 300];
         struct stat status;
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        if (lstat(path, &status) != 0 || !S_ISREG(status.st_mode))
+        if (fstatat(dirfd(stream), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(status.st_mode))
             continue;
         const struct kept_file file = { status.st_dev, status.st_ino };
         if (kept->count && bsearch(&file, kept->files, kept->count, sizeof *kept->files, by_identity))
             continue;
-        if (unlink(path) == 0) {
+        /* Another phiplan may be packing. */
+        if (!temporary_file_is_written(dirfd(stream), entry->d_name) &&
+            unlinkat(dirfd(stream), entry->d_name, 0) == 0) {
             swept->bytes += (uint64_t)status.st_size;
             swept->files++;
         }

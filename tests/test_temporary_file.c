@@ -37,7 +37,12 @@ static void what_killed_processes_left_is_removed_and_nothing_else(void **state)
     int beside = temporary_file_create(path, &second, &err);
     ASSERT_OK(beside >= 0, err);
     assert_int_equal(access(first, F_OK), 0);
+    int folder = open(test_folder(), O_RDONLY | O_DIRECTORY);
+    assert_true(folder >= 0 && temporary_file_is_written(folder, strrchr(first, '/') + 1));
+    assert_false(temporary_file_is_written(folder, "weights") || temporary_file_is_written(folder, "nothing"));
     close(file);
+    assert_false(temporary_file_is_written(folder, strrchr(first, '/') + 1));
+    close(folder);
     close(beside);
     free(second);
     beside = temporary_file_create(path, &second, &err);

@@ -45,6 +45,12 @@ expect "--exact runs on the packed layout" 0 '"ids"'
 
 plan=$(sqlite3 "$PHI_STORE" "select max(id) from plan")
 touch "$(dirname "$some")/stray"
+# As another phiplan that packs.
+( exec 9> "$some.aB3dE7"; flock 9; : > "$work/locked"; exec sleep 60 ) > "$work/sleep" 2>&1 & writer=$!
+while [ ! -e "$work/locked" ]; do sleep 0.05; done
+run "$phiplan" gc
+true_that "gc leaves what is being written" test -e "$some.aB3dE7"
+kill "$writer"; rm -f "$some.aB3dE7"
 run "$phiplan" gc
 expect "gc removes what is superseded, and strays" 0
 equal "but nothing that the plan needs" "$files" "$(find "$XDG_CACHE_HOME/phi/artifacts" -type f | wc -l)"
