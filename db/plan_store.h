@@ -81,7 +81,8 @@ bool plan_store_link(struct plan_store *store, const struct device *source, cons
 /* ---- plans ---- */
 
 /* Save under (weights hash, hardware key, name); sets plan->id and ->created. The
- * plan of the same key is superseded; the last ten superseded ones stay. */
+ * plan of the same key is superseded; the last ten superseded ones stay. A shard whose
+ * artifact was collected meanwhile is saved without. */
 bool plan_store_save_plan(struct plan_store *store, int64_t model_row, struct plan *plan,
                           struct error *err);
 

@@ -169,8 +169,9 @@ static bool insert_shards(struct plan_store *store, int64_t id, const struct pla
     struct statement save;
     bool ok = statement_open(&save, store, what,
                              "INSERT INTO shard (plan, unit, unit_name, part_begin, part_end, device, format, "
-                             "residency, artifact, weight_bytes, kv_bytes) "
-                             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", err);
+                             "residency, artifact, weight_bytes, kv_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
+                             /* Gone where phiplan gc came in between. */
+                             "(SELECT id FROM artifact WHERE id = ?), ?, ?)", err);
     for (uint32_t i = 0; ok && i < plan->shard_count; i++) {
         const struct shard *shard = &plan->shards[i];
         char name[24];
@@ -184,10 +185,7 @@ static bool insert_shards(struct plan_store *store, int64_t id, const struct pla
                         : plan->devices[shard->device].device.short_name);
         put_text(&save, shard->format);
         put_text(&save, shard->residency == STREAMED ? "streamed" : "resident");
-        if (shard->artifact)
-            put_i64(&save, shard->artifact);
-        else
-            put_null(&save);
+        put_i64(&save, shard->artifact);   /* 0 is no row */
         put_u64(&save, shard->weight_bytes);
         put_u64(&save, shard->kv_bytes);
         ok = statement_run(&save, err);

@@ -179,6 +179,28 @@ static void moving_shards_by_sql_moves_the_bytes(void **state) {
     plan_store_close(store);
 }
 
+/* phiplan gc ran between packing and saving. */
+static void packed_weights_that_are_gone_do_not_cost_the_plan(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    int64_t model;
+    struct plan_store *store = test_store(test_path("gone.db"), &model);
+    struct artifact_record record = { .unit = "attn.0", .part_end = 4, .format = "keep", .layout = "r16", .version = 1,
+                                      .path = "/cache/attn.0", .size_bytes = 4096 };
+    ASSERT_OK(plan_store_save_artifact(store, &record, false, &err), err);
+    struct plan *plan = test_plan(2, "default");
+    plan->shards[1].artifact = record.id;
+    plan->shards[2].artifact = record.id + 1;
+    ASSERT_OK(plan_store_save_plan(store, model, plan, &err), err);
+    struct plan *loaded = plan_store_load_plan(store, plan->id, &err);
+    ASSERT_OK(loaded, err);
+    assert_int_equal(loaded->shards[1].artifact, record.id);
+    assert_int_equal(loaded->shards[2].artifact, 0);
+    plan_free(loaded);
+    plan_free(plan);
+    plan_store_close(store);
+}
+
 static void a_sliced_unit_shows_as_part(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -415,6 +437,7 @@ int main(void) {
         cmocka_unit_test(a_new_plan_supersedes_and_the_last_ten_stay),
         cmocka_unit_test(an_unsound_plan_is_not_saved),
         cmocka_unit_test(moving_shards_by_sql_moves_the_bytes),
+        cmocka_unit_test(packed_weights_that_are_gone_do_not_cost_the_plan),
         cmocka_unit_test(a_sliced_unit_shows_as_part),
         cmocka_unit_test(streamed_units_show_as_such),
         cmocka_unit_test(the_views_read_well_in_a_shell),
