@@ -200,10 +200,11 @@ static bool fit(struct chat_session *chat, const struct generation_settings *set
             if (*count <= context)
                 break;   /* less than wanted is left for the answer, but something */
             uint32_t needed = *count;
+            char command[ENGINE_COMMAND_SIZE];
             free(*ids);
             ok = error_set(err, ERROR_USAGE, "this message needs %u tokens and the plan's context has %u; make it "
-                           "shorter, or a larger plan: phiplan '%s' --ctx %u", needed, context,
-                           engine_model(chat->loaded->engine)->source.argument, 2 * needed);
+                           "shorter, or a larger plan: %s", needed, context,
+                           engine_plan_command(chat->loaded->engine, 2 * (uint64_t)needed, command));
             break;
         }
         *dropped = next - first;

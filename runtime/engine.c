@@ -164,6 +164,7 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     engine->sequence_count = options && options->sequence_count ? options->sequence_count : 1;
     engine->logit_rows = options && options->logit_rows ? options->logit_rows : 1;
     engine->interrupted = options ? options->interrupted : NULL;
+    engine->store_path = options ? options->store_path : NULL;
     engine->watchdog_seconds = options ? options->watchdog_seconds : 0;
     engine->discrete = options && options->discrete;
     engine->keep_pages = options && options->keep_pages;

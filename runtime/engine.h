@@ -29,6 +29,8 @@ struct engine_options {
      * multiplies, unless `exact`; NULL: none */
     const bool (*gemm_types)[TENSOR_TYPE_COUNT];
     const struct kernel_store *kernels;   /* borrowed for the call; NULL: everything is compiled */
+    const char *store_path;        /* where the plan is kept, for commands in sentences; NULL: the usual place.
+                                    * Borrowed for the engine's life */
     bool keep_pages;               /* a sliding window keeps the pages that it no longer needs */
     bool measure_hops;             /* wait before and after each hand-over, and count it */
     bool discrete;                 /* for tests: copy to every device, as if it had memory of its own */
@@ -129,6 +131,12 @@ enum kv_type engine_kv_type(const struct engine *engine);
 enum numeric_class engine_numeric(const struct engine *engine);
 
 uint32_t engine_context(const struct engine *engine);      /* tokens of KV in all */
+
+/* The command that makes the engine's plan anew, with this context (0: as it is): "phiplan 'model'
+ * --ctx 512 --name 'fast'". Returns `command`. */
+#define ENGINE_COMMAND_SIZE 640
+const char *engine_plan_command(const struct engine *engine, uint64_t context, char command[ENGINE_COMMAND_SIZE]);
+
 const struct model *engine_model(const struct engine *engine);
 const struct engine_unpacked *engine_unpacked(const struct engine *engine);
 struct engine_compiled engine_compiled(const struct engine *engine);

@@ -4,6 +4,7 @@
 #include "common/host_memory.h"
 #include "common/weight_choice.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,23 +14,26 @@
 #define MOST_CONTEXT (1u << 26)
 #define MOST_MICRO_BATCH (1u << 16)
 
-/* The sentence, and the command that makes the plan anew, with one more `option` or "". */
-static bool plan_again(const struct engine *engine, const char *sentence, const char *option, struct error *err) {
-    char name[96] = "";
+const char *engine_plan_command(const struct engine *engine, uint64_t context, char command[ENGINE_COMMAND_SIZE]) {
+    const char *model = engine->model->source.argument ? engine->model->source.argument : engine->plan->model_path;
+    char option[32] = "", name[96] = "", store[300] = "";
+    if (context)
+        snprintf(option, sizeof option, " --ctx %" PRIu64, context);
     if (engine->plan->name[0] && strcmp(engine->plan->name, "default") != 0)
         snprintf(name, sizeof name, " --name '%s'", engine->plan->name);
-    return error_set(err, ERROR_STALE, "%s; plan it again: phiplan '%s'%s%s", sentence,
-                     engine->model->source.argument ? engine->model->source.argument : engine->plan->model_path,
-                     option, name);
+    if (engine->store_path)
+        snprintf(store, sizeof store, " --db '%s'", engine->store_path);
+    snprintf(command, ENGINE_COMMAND_SIZE, "phiplan '%s'%s%s%s", model, option, name, store);
+    return command;
 }
 
 bool engine_stale(const struct engine *engine, struct error *err, const char *format, ...) {
-    char sentence[512];
+    char sentence[512], command[ENGINE_COMMAND_SIZE];
     va_list args;
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
-    return plan_again(engine, sentence, "", err);
+    return error_set(err, ERROR_STALE, "%s; plan it again: %s", sentence, engine_plan_command(engine, 0, command));
 }
 
 /* What this version runs: in a layout that it knows. */
@@ -284,10 +288,9 @@ bool engine_check_memory(struct engine *engine, struct error *err) {
         uint32_t context = fitting_context(engine);
         if (context == 0)
             return engine_stale(engine, err, "%s%s, and no context fits", what, why);
-        char sentence[384], option[24];
-        snprintf(sentence, sizeof sentence, "%s%s, for a context of %u", what, why, engine->context);
-        snprintf(option, sizeof option, " --ctx %u", context);
-        return plan_again(engine, sentence, option, err);
+        char command[ENGINE_COMMAND_SIZE];
+        return error_set(err, ERROR_STALE, "%s%s, for a context of %u; plan it again: %s", what, why, engine->context,
+                         engine_plan_command(engine, context, command));
     }
     return check_host(engine, err);
 }

@@ -124,6 +124,7 @@ struct engine {
     enum kv_type kv_type;
     uint32_t context, micro_batch, sequence_count, logit_rows;
     const volatile sig_atomic_t *interrupted;
+    const char *store_path;                /* borrowed; see engine_options */
 
     struct engine_device *devices;         /* [device_count] those of the plan that hold something */
     uint32_t device_count;

@@ -51,11 +51,12 @@ static bool find_most(const struct generate_request *request, uint32_t sequences
                       struct error *err) {
     const struct generation_settings *settings = request->settings;
     uint32_t context = engine_context(request->engine), count = request->count;
-    const char *model = engine_model(request->engine)->source.argument;
+    char command[ENGINE_COMMAND_SIZE];
     if (count > context)
         return error_set(err, ERROR_USAGE,
-                         "the prompt has %u tokens and the plan's context %u; plan again: phiplan '%s' --ctx %u",
-                         count, context, model, count + (settings->new_tokens < context ? settings->new_tokens : 256));
+                         "the prompt has %u tokens and the plan's context %u; plan again: %s", count, context,
+                         engine_plan_command(request->engine, (uint64_t)count + (settings->new_tokens < context
+                                                                                 ? settings->new_tokens : 256), command));
     if (settings->max_length && count >= settings->max_length)
         return error_set(err, ERROR_USAGE, "the prompt has %u tokens and max-length allows %u in all; raise it", count,
                          settings->max_length);
@@ -68,8 +69,9 @@ static bool find_most(const struct generate_request *request, uint32_t sequences
     if (sequences > 1 && *most && pages_of(count, *most, sequences) > pages) {
         if (wanted <= context)
             return error_set(err, ERROR_USAGE, "%u sequences of %u tokens after a prompt of %u need more than the plan's "
-                             "context of %u; plan again: phiplan '%s' --ctx %llu", sequences, wanted, count, context,
-                             model, (unsigned long long)(pages_of(count, wanted, sequences) * KV_PAGE_TOKENS));
+                             "context of %u; plan again: %s", sequences, wanted, count, context,
+                             engine_plan_command(request->engine, pages_of(count, wanted, sequences) * KV_PAGE_TOKENS,
+                                                 command));
         while (*most > 1 && pages_of(count, *most, sequences) > pages)
             --*most;
     }

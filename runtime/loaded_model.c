@@ -235,7 +235,7 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
                                              .sequence_count = sequences,
                                              .keep_pages = options->prompt_cache != NULL,
                                              .measure_hops = options->verbose,
-                                             .kernels = &kernels,
+                                             .kernels = &kernels, .store_path = options->db,
                                              .artifact_paths = (const char *const *)artifact_paths,
                                              .gemm_types = (const bool (*)[TENSOR_TYPE_COUNT])gemm_types,
                                              .interrupted = &interrupted_by };

@@ -123,11 +123,11 @@ static bool append(struct session *session, const int32_t *tokens, uint32_t coun
     if (count == 0)
         return logits ? error_set(err, ERROR_USAGE, "there is no token to run: give at least one") : true;
     uint32_t context = engine_context(session->engine);
+    char command[ENGINE_COMMAND_SIZE];
     if (count > context - session->length)
         return error_set(err, ERROR_USAGE, "%u tokens after the first %u exceed the plan's context of %u; "
-                         "make a larger plan: phiplan '%s' --ctx %llu", count, session->length, context,
-                         engine_model(session->engine)->source.argument,
-                         (unsigned long long)session->length + count);
+                         "make a larger plan: %s", count, session->length, context,
+                         engine_plan_command(session->engine, (uint64_t)session->length + count, command));
     bool long_rope = session_wants_long(session, session->length + count);
     if (!drop_stale(&session, 1, long_rope, err))
         return false;
@@ -184,13 +184,13 @@ bool session_append_each(struct session *const *sessions, uint32_t count, const 
                          float *logits, struct error *err) {
     if (!count)
         return true;
+    char command[ENGINE_COMMAND_SIZE];
     uint32_t length = sessions[0]->length, context = engine_context(sessions[0]->engine);
     bool long_rope = session_wants_long(sessions[0], length + 1), is_steady = true, is_even = true;
     for (uint32_t i = 0; i < count; i++) {
         if (sessions[i]->length >= context)
-            return error_set(err, ERROR_USAGE, "the plan's context of %u tokens is full; make a larger plan: "
-                             "phiplan '%s' --ctx %u", context, engine_model(sessions[0]->engine)->source.argument,
-                             sessions[i]->length + 1);
+            return error_set(err, ERROR_USAGE, "the plan's context of %u tokens is full; make a larger plan: %s", context,
+                             engine_plan_command(sessions[0]->engine, (uint64_t)context + 1, command));
         if (session_wants_long(sessions[i], sessions[i]->length + 1) != long_rope
             || sessions[i]->engine != sessions[0]->engine)
             return error_set(err, ERROR_FAILED, "sessions of %u and %u tokens cannot run as one batch", length,
