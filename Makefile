@@ -42,7 +42,7 @@ $(BUILD)/lib%.a:
 $(BUILD)/phiplan: $(BUILD)/planner/phiplan.o $(call archive,planner) $(BASE)
 $(BUILD)/phirun:  $(BUILD)/runtime/phirun.o $(call archive,runtime) $(BASE)
 $(TESTS): %: %.o $(SUPPORT) $(call archive,planner) $(call archive,runtime) $(BASE)
-$(BENCHES): %: %.o $(call archive,planner) $(call archive,runtime) $(BASE)
+$(BENCHES): %: %.o $(BUILD)/tests/support_bench.o $(call archive,planner) $(call archive,runtime) $(BASE)
 $(BUILD)/phiplan $(BUILD)/phirun $(BENCHES):
 	@echo "  LINK $@"
 	$(Q)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)

@@ -7,11 +7,11 @@
  * One token at three depths, and prompts. Layers that together exceed the caches are read
  * one after the other; the best of several rounds. */
 #include "kernels/ops.h"
+#include "tests/support_bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define ROUNDS 7
 #define SET_BYTES (256u << 20)   /* of KV read in one round, if the model has as much */
@@ -28,43 +28,13 @@ static const struct shape shapes[] = {
     { "phi-3-mini", 32, 32, 32, 96 }, { "smollm2-135m", 30, 9, 3, 64 }, { "qwen2.5-7b", 28, 28, 4, 128 },
 };
 
-static double now(clockid_t clock) {
-    struct timespec time;
-    clock_gettime(clock, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-static void check(bool fine, const struct error *err) {
-    if (!fine) {
-        fprintf(stderr, "bench_attention: %s\n", err->text);
-        exit(1);
-    }
-}
-
-struct bench {
-    const struct opencl_device *device;
-    cl_context context;
-    cl_command_queue queue;
-};
-
-/* Bytes that are small numbers in every format: no NaN, no subnormal. */
-static cl_mem make_buffer(const struct bench *bench, size_t bytes, unsigned char fill) {
-    cl_int code;
-    cl_mem buffer = clCreateBuffer(bench->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
-    if (code == CL_SUCCESS)
-        code = clEnqueueFillBuffer(bench->queue, buffer, &fill, 1, 0, bytes, 0, NULL, NULL);
-    struct error err = { 0 };
-    check(code == CL_SUCCESS || opencl_failed(&err, code, "cannot create a buffer"), &err);
-    return buffer;
-}
-
 static void bench_case(const struct bench *bench, const struct shape *shape, enum kv_type kv_type,
                        uint32_t depth, uint32_t tokens) {
     const struct model model = { .head_dim = shape->dim };
     const struct ops_options options = { .kv_type = kv_type };
     struct error err = { 0 };
     struct ops *ops = ops_new(bench->context, bench->device->id, bench->queue, &options, &err);
-    check(ops, &err);
+    bench_check(ops, &err);
     uint32_t pages = (depth + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS, row = shape->heads + 2 * shape->kv_heads;
     size_t token_bytes = shape->kv_heads * kv_vector_bytes(&model, kv_type);
     size_t pool = (size_t)pages * KV_PAGE_TOKENS * token_bytes;
@@ -80,14 +50,14 @@ static void bench_case(const struct bench *bench, const struct shape *shape, enu
         positions[i] = (int32_t)(depth - tokens + i);
     cl_mem k[MOST_COPIES], v[MOST_COPIES];
     for (uint32_t i = 0; i < copies; i++) {
-        k[i] = make_buffer(bench, pool, 0x2c);
-        v[i] = make_buffer(bench, pool, 0x2c);
+        k[i] = bench_buffer(bench, pool, 0x2c);
+        v[i] = bench_buffer(bench, pool, 0x2c);
     }
-    cl_mem qkv = make_buffer(bench, (size_t)tokens * row * shape->dim * 4, 0x3c);
+    cl_mem qkv = bench_buffer(bench, (size_t)tokens * row * shape->dim * 4, 0x3c);
     uint64_t out_values = (uint64_t)(tokens + ROOM_TOKENS) * shape->heads * shape->dim;
-    cl_mem out = make_buffer(bench, out_values * 4, 0);
-    cl_mem sequences = make_buffer(bench, tokens * 4, 0), at = make_buffer(bench, tokens * 4, 0);
-    cl_mem page_table = make_buffer(bench, pages * 4, 0);
+    cl_mem out = bench_buffer(bench, out_values * 4, 0);
+    cl_mem sequences = bench_buffer(bench, tokens * 4, 0), at = bench_buffer(bench, tokens * 4, 0);
+    cl_mem page_table = bench_buffer(bench, pages * 4, 0);
     clEnqueueWriteBuffer(bench->queue, page_table, CL_TRUE, 0, pages * 4, table, 0, NULL, NULL);
     clEnqueueWriteBuffer(bench->queue, at, CL_TRUE, 0, tokens * 4, positions, 0, NULL, NULL);
     const struct attention_args args = {
@@ -97,12 +67,12 @@ static void bench_case(const struct bench *bench, const struct shape *shape, enu
     };
     double best = 1e9, best_core = 1e9;
     for (int round = 0; round <= ROUNDS; round++) {   /* the first compiles */
-        double start = now(CLOCK_MONOTONIC), core_start = now(CLOCK_PROCESS_CPUTIME_ID);
+        double start = bench_now(CLOCK_MONOTONIC), core_start = bench_now(CLOCK_PROCESS_CPUTIME_ID);
         for (uint32_t i = 0; i < copies; i++)
-            check(op_attention(ops, qkv, k[i], v[i], at, sequences, page_table, out, out_values, &args, &err), &err);
+            bench_check(op_attention(ops, qkv, k[i], v[i], at, sequences, page_table, out, out_values, &args, &err), &err);
         clFinish(bench->queue);
-        double seconds = (now(CLOCK_MONOTONIC) - start) / copies;
-        double core = (now(CLOCK_PROCESS_CPUTIME_ID) - core_start) / copies;
+        double seconds = (bench_now(CLOCK_MONOTONIC) - start) / copies;
+        double core = (bench_now(CLOCK_PROCESS_CPUTIME_ID) - core_start) / copies;
         if (round && core < best_core)
             best_core = core;
         if (round && seconds < best)
@@ -127,15 +97,10 @@ static void bench_case(const struct bench *bench, const struct shape *shape, enu
 
 int main(int argument_count, char **arguments) {
     struct opencl_devices found;
-    struct error err = { 0 };
-    check(opencl_choose_icds(NULL, 0, &err), &err);
-    check(opencl_enumerate(&found, NULL, &err), &err);
+    bench_devices(&found);
     if (!found.count)
         return 1;
-    struct bench bench = { .device = &found.devices[0], .context = opencl_context(&found.devices[0].id, 1, &err) };
-    check(bench.context, &err);
-    bench.queue = opencl_queue(bench.context, bench.device->id, &err);
-    check(bench.queue, &err);
+    struct bench bench = bench_open(&found.devices[0]);
     printf("shape,kv,depth,tokens,ms of all layers,GB/s,GFLOP/s,GB/s a core,GFLOP/s a core\n");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         if (argument_count > 1 && strcmp(arguments[1], shapes[i].name))
@@ -147,9 +112,7 @@ int main(int argument_count, char **arguments) {
             bench_case(&bench, &shapes[i], (enum kv_type)type, MOST_TOKENS, MOST_TOKENS);
         }
     }
-    clReleaseCommandQueue(bench.queue);
-    clReleaseContext(bench.context);
-    opencl_devices_release(&found);
-    opencl_shutdown();
+    bench_close(&bench);
+    bench_release_devices(&found);
     return 0;
 }

@@ -7,11 +7,11 @@
  * holds, and counts their bytes; 64 tokens count a product and a sum as two
  * operations. The best of several rounds. */
 #include "kernels/ops.h"
+#include "tests/support_bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define ROWS 4096u
 #define COLUMNS 4096u
@@ -19,36 +19,6 @@
 #define SET_BYTES (192u << 20)   /* of matrices read in one round */
 #define MOST_COPIES 64
 #define ROUNDS 5
-
-struct bench {
-    const struct opencl_device *device;
-    cl_context context;
-    cl_command_queue queue;
-};
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-static void check(bool fine, const struct error *err) {
-    if (!fine) {
-        fprintf(stderr, "bench_kernels: %s\n", err->text);
-        exit(1);
-    }
-}
-
-/* Bytes that are small numbers in every format: no NaN, no subnormal. */
-static cl_mem make_buffer(const struct bench *bench, size_t bytes, unsigned char fill) {
-    cl_int code;
-    cl_mem buffer = clCreateBuffer(bench->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
-    if (code == CL_SUCCESS)
-        code = clEnqueueFillBuffer(bench->queue, buffer, &fill, 1, 0, bytes, 0, NULL, NULL);
-    struct error err = { 0 };
-    check(code == CL_SUCCESS || opencl_failed(&err, code, "cannot create a buffer"), &err);
-    return buffer;
-}
 
 static void report(const struct bench *bench, const char *kernel, const char *type, unsigned tokens,
                    double rate, const char *unit) {
@@ -63,13 +33,13 @@ static double time_matmul(const struct bench *bench, struct ops *ops, const stru
     struct error err = { 0 };
     double best = 1e9;
     for (int round = 0; round <= ROUNDS; round++) {   /* the first compiles */
-        double start = now();
+        double start = bench_now(CLOCK_MONOTONIC);
         for (uint32_t i = 0; i < copies; i++)
-            check(numeric == NUMERIC_INT8
+            bench_check(numeric == NUMERIC_INT8
                       ? op_matmul_q8(ops, &matrices[i], q8, y, tokens, ROWS, false, &err)
                       : op_matmul(ops, &matrices[i], x, y, tokens, ROWS, false, &err), &err);
         clFinish(bench->queue);
-        double seconds = now() - start;
+        double seconds = bench_now(CLOCK_MONOTONIC) - start;
         if (round && seconds < best)
             best = seconds;
     }
@@ -83,23 +53,23 @@ static void bench_type(const struct bench *bench, enum tensor_type type, enum nu
     struct error err = { 0 };
     options.weight_types[type] = true;
     struct ops *ops = ops_new(bench->context, bench->device->id, bench->queue, &options, &err);
-    check(ops, &err);
+    bench_check(ops, &err);
     uint64_t bytes;
-    check(tensor_bytes(type, ROWS, COLUMNS, &bytes), &err);
+    bench_check(tensor_bytes(type, ROWS, COLUMNS, &bytes), &err);
     uint32_t copies = (uint32_t)(SET_BYTES / bytes);
     struct device_matrix matrices[MOST_COPIES];
     copies = copies > MOST_COPIES ? MOST_COPIES : copies < 1 ? 1 : copies;
     for (uint32_t i = 0; i < copies; i++)
         matrices[i] = (struct device_matrix) {
-            .buffer = make_buffer(bench, bytes, 0x2c), .type = type, .rows = ROWS, .columns = COLUMNS
+            .buffer = bench_buffer(bench, bytes, 0x2c), .type = type, .rows = ROWS, .columns = COLUMNS
         };
     const struct q8_buffers q8 = {
-        .values = make_buffer(bench, WIDE_TOKENS * COLUMNS, 1),
-        .scales = make_buffer(bench, WIDE_TOKENS * COLUMNS / 32 * 4, 0x3c),
-        .sums = make_buffer(bench, WIDE_TOKENS * COLUMNS / 32 * 4, 0),
+        .values = bench_buffer(bench, WIDE_TOKENS * COLUMNS, 1),
+        .scales = bench_buffer(bench, WIDE_TOKENS * COLUMNS / 32 * 4, 0x3c),
+        .sums = bench_buffer(bench, WIDE_TOKENS * COLUMNS / 32 * 4, 0),
     };
-    cl_mem x = make_buffer(bench, WIDE_TOKENS * COLUMNS * 4, 0x3c);
-    cl_mem y = make_buffer(bench, WIDE_TOKENS * ROWS * 4, 0);
+    cl_mem x = bench_buffer(bench, WIDE_TOKENS * COLUMNS * 4, 0x3c);
+    cl_mem y = bench_buffer(bench, WIDE_TOKENS * ROWS * 4, 0);
     double one = time_matmul(bench, ops, matrices, copies, numeric, &q8, x, y, 1);
     report(bench, kernel, name, 1, (double)bytes * copies / one * 1e-9, "GB/s");
     uint32_t few = copies < 4 ? copies : 4;
@@ -121,18 +91,18 @@ static void bench_attention(const struct bench *bench, enum kv_type kv_type, uin
     struct ops_options options = { .kv_type = kv_type };
     struct error err = { 0 };
     struct ops *ops = ops_new(bench->context, bench->device->id, bench->queue, &options, &err);
-    check(ops, &err);
+    bench_check(ops, &err);
     size_t value_bytes = kv_type == KV_F16 ? 2 : 4, kv_bytes = (size_t)KEYS * KV_HEADS * DIM * value_bytes;
     int32_t pages[PAGES], positions[WIDE_TOKENS];
     for (int i = 0; i < PAGES; i++)
         pages[i] = i;
     for (uint32_t i = 0; i < tokens; i++)
         positions[i] = (int32_t)(KEYS - tokens + i);
-    cl_mem k = make_buffer(bench, kv_bytes, 0x2c), v = make_buffer(bench, kv_bytes, 0x2c);
-    cl_mem qkv = make_buffer(bench, (size_t)tokens * (HEADS + 2 * KV_HEADS) * DIM * 4, 0x3c);
-    cl_mem out = make_buffer(bench, (size_t)tokens * HEADS * DIM * 4, 0);
-    cl_mem sequences = make_buffer(bench, tokens * 4, 0);
-    cl_mem page_table = make_buffer(bench, sizeof pages, 0), at = make_buffer(bench, sizeof positions, 0);
+    cl_mem k = bench_buffer(bench, kv_bytes, 0x2c), v = bench_buffer(bench, kv_bytes, 0x2c);
+    cl_mem qkv = bench_buffer(bench, (size_t)tokens * (HEADS + 2 * KV_HEADS) * DIM * 4, 0x3c);
+    cl_mem out = bench_buffer(bench, (size_t)tokens * HEADS * DIM * 4, 0);
+    cl_mem sequences = bench_buffer(bench, tokens * 4, 0);
+    cl_mem page_table = bench_buffer(bench, sizeof pages, 0), at = bench_buffer(bench, sizeof positions, 0);
     clEnqueueWriteBuffer(bench->queue, page_table, CL_TRUE, 0, sizeof pages, pages, 0, NULL, NULL);
     clEnqueueWriteBuffer(bench->queue, at, CL_TRUE, 0, tokens * 4, positions, 0, NULL, NULL);
     const struct attention_args args = {
@@ -141,11 +111,11 @@ static void bench_attention(const struct bench *bench, enum kv_type kv_type, uin
     };
     double best = 1e9;
     for (int round = 0; round <= ROUNDS; round++) {
-        double start = now();
-        check(op_attention(ops, qkv, k, v, at, sequences, page_table, out, 0, &args, &err), &err);
+        double start = bench_now(CLOCK_MONOTONIC);
+        bench_check(op_attention(ops, qkv, k, v, at, sequences, page_table, out, 0, &args, &err), &err);
         clFinish(bench->queue);
-        if (round && now() - start < best)
-            best = now() - start;
+        if (round && bench_now(CLOCK_MONOTONIC) - start < best)
+            best = bench_now(CLOCK_MONOTONIC) - start;
     }
     report(bench, "attention", kv_type_name(kv_type), tokens, 4.0 * HEADS * DIM * KEYS * tokens / best * 1e-9,
            "GFLOP/s");
@@ -156,11 +126,7 @@ static void bench_attention(const struct bench *bench, enum kv_type kv_type, uin
 }
 
 static void bench_device(const struct opencl_device *device, const char *only) {
-    struct error err = { 0 };
-    struct bench bench = { .device = device, .context = opencl_context(&device->id, 1, &err) };
-    check(bench.context, &err);
-    bench.queue = opencl_queue(bench.context, device->id, &err);
-    check(bench.queue, &err);
+    struct bench bench = bench_open(device);
     for (int i = 0; i < TENSOR_TYPE_COUNT; i++) {
         enum tensor_type type = (enum tensor_type)i;
         if (only && strcmp(only, tensor_type_info(type)->name))
@@ -173,19 +139,15 @@ static void bench_device(const struct opencl_device *device, const char *only) {
         bench_attention(&bench, KV_F16, wide ? WIDE_TOKENS : 1);
         bench_attention(&bench, KV_F32, wide ? WIDE_TOKENS : 1);
     }
-    clReleaseCommandQueue(bench.queue);
-    clReleaseContext(bench.context);
+    bench_close(&bench);
 }
 
 int main(int argument_count, char **arguments) {
     struct opencl_devices found;
-    struct error err = { 0 };
-    check(opencl_choose_icds(NULL, 0, &err), &err);
-    check(opencl_enumerate(&found, NULL, &err), &err);
+    bench_devices(&found);
     printf("device,kernel,type,tokens,rate,unit\n");
     for (uint32_t i = 0; i < found.count; i++)
         bench_device(&found.devices[i], argument_count > 1 ? arguments[1] : NULL);
-    opencl_devices_release(&found);
-    opencl_shutdown();
+    bench_release_devices(&found);
     return 0;
 }

@@ -13,12 +13,12 @@
  * of a shape take turns, and so does a loop of two threads that only reads (the limit);
  * the figure is the median of the turns. Not counted: quantising the activations. */
 #include "kernels/ops.h"
+#include "tests/support_bench.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SET_BYTES (160u << 20)   /* of matrices read in one turn */
@@ -29,10 +29,8 @@
 #define MOST_COLUMNS 8192u
 #define MOST_ROWS 49152u
 
-struct bench {
-    const struct opencl_device *device;
-    cl_context context;
-    cl_command_queue queue;
+struct products {
+    struct bench bench;
     struct q8_buffers q8;
     cl_mem x, y;
 };
@@ -49,17 +47,8 @@ struct candidate {
 static bool counts_cpu_time;
 
 static double now(void) {
-    struct timespec time;
-    clock_gettime(counts_cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-    double seconds = (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+    double seconds = bench_now(counts_cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC);
     return counts_cpu_time ? seconds / (double)sysconf(_SC_NPROCESSORS_ONLN) : seconds;
-}
-
-static void check(bool fine, const struct error *err) {
-    if (!fine) {
-        fprintf(stderr, "bench_matmul: %s\n", err->text);
-        exit(1);
-    }
 }
 
 static void *allocate(size_t bytes) {
@@ -122,27 +111,16 @@ static double time_reading(const void *set) {
     return now() - start;
 }
 
-/* Bytes that are small numbers in every format: no NaN, no subnormal. */
-static cl_mem make_buffer(const struct bench *bench, size_t bytes, unsigned char fill) {
-    cl_int code;
-    cl_mem buffer = clCreateBuffer(bench->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
-    if (code == CL_SUCCESS)
-        code = clEnqueueFillBuffer(bench->queue, buffer, &fill, 1, 0, bytes, 0, NULL, NULL);
-    struct error err = { 0 };
-    check(code == CL_SUCCESS || opencl_failed(&err, code, "cannot create a buffer"), &err);
-    return buffer;
-}
-
-static void multiply(const struct bench *bench, const struct candidate *candidate, uint32_t copy,
+static void multiply(const struct products *products, const struct candidate *candidate, uint32_t copy,
                      enum tensor_type type, uint32_t rows, uint32_t columns, uint32_t tokens) {
     struct error err = { 0 };
     const struct device_matrix matrix = {
         .buffer = candidate->copies[copy], .type = type, .layout = candidate->layout, .rows = rows,
         .columns = columns,
     };
-    check(tensor_type_info(type)->is_quantised
-              ? op_matmul_q8(candidate->ops, &matrix, &bench->q8, bench->y, tokens, rows, false, &err)
-              : op_matmul(candidate->ops, &matrix, bench->x, bench->y, tokens, rows, false, &err), &err);
+    bench_check(tensor_type_info(type)->is_quantised
+              ? op_matmul_q8(candidate->ops, &matrix, &products->q8, products->y, tokens, rows, false, &err)
+              : op_matmul(candidate->ops, &matrix, products->x, products->y, tokens, rows, false, &err), &err);
 }
 
 static uint64_t matrix_bytes(enum tensor_type type, enum weight_layout layout, uint32_t rows, uint32_t columns) {
@@ -158,18 +136,18 @@ static uint32_t copies_of(uint64_t bytes, uint32_t tokens) {
     return copies < 1 ? 1 : copies > MOST_COPIES ? MOST_COPIES : (uint32_t)copies;
 }
 
-static void print(const struct bench *bench, const struct candidate *candidate, const struct candidate *base,
+static void print(const struct products *products, const struct candidate *candidate, const struct candidate *base,
                   enum tensor_type type, uint32_t rows, uint32_t columns, uint32_t tokens, double limit) {
     double seconds = median(candidate->seconds);
     double rate = (tokens > 1 ? 2.0 * rows * columns * tokens : (double)candidate->bytes) / seconds * 1e-9;
-    printf("%s,%s,%s,%s,%u,%u,%u,%.2f,%s,%.2f,", bench->device->info.name, tensor_type_info(type)->name,
+    printf("%s,%s,%s,%s,%u,%u,%u,%.2f,%s,%.2f,", products->bench.device->info.name, tensor_type_info(type)->name,
            weight_layout_name(candidate->layout), candidate->variant, rows, columns, tokens, rate,
            tokens > 1 ? "GOP/s" : "GB/s", median(base->seconds) / seconds);
     printf(tokens > 1 ? "\n" : "%.2f\n", rate / limit);
     fflush(stdout);
 }
 
-static void bench_shape(const struct bench *bench, struct candidate *candidates, uint32_t count,
+static void bench_shape(const struct products *products, struct candidate *candidates, uint32_t count,
                         enum tensor_type type, uint32_t rows, uint32_t columns, uint32_t tokens) {
     double limits[TURNS];
     void *set = allocate(SET_BYTES);
@@ -179,7 +157,7 @@ static void bench_shape(const struct bench *bench, struct candidate *candidates,
         uint32_t copies = copies_of(candidate->bytes, tokens);
         candidate->copies = allocate(copies * sizeof *candidate->copies);
         for (uint32_t c = 0; c < copies; c++)
-            candidate->copies[c] = make_buffer(bench, candidate->bytes, 0x2c);
+            candidate->copies[c] = bench_buffer(&products->bench, candidate->bytes, 0x2c);
     }
     for (int turn = -1; turn < TURNS; turn++) {   /* the first compiles */
         for (uint32_t i = 0; i < count; i++) {
@@ -187,8 +165,8 @@ static void bench_shape(const struct bench *bench, struct candidate *candidates,
             uint32_t copies = copies_of(candidate->bytes, tokens);
             double start = now();
             for (uint32_t c = 0; c < copies; c++)
-                multiply(bench, candidate, c, type, rows, columns, tokens);
-            clFinish(bench->queue);
+                multiply(products, candidate, c, type, rows, columns, tokens);
+            clFinish(products->bench.queue);
             if (turn >= 0)
                 candidate->seconds[turn] = (now() - start) / copies;
         }
@@ -197,7 +175,7 @@ static void bench_shape(const struct bench *bench, struct candidate *candidates,
     }
     double limit = SET_BYTES / median(limits) * 1e-9;
     for (uint32_t i = 0; i < count; i++) {
-        print(bench, &candidates[i], &candidates[0], type, rows, columns, tokens, limit);
+        print(products, &candidates[i], &candidates[0], type, rows, columns, tokens, limit);
         for (uint32_t c = 0; c < copies_of(candidates[i].bytes, tokens); c++)
             clReleaseMemObject(candidates[i].copies[c]);
         free(candidates[i].copies);
@@ -205,7 +183,7 @@ static void bench_shape(const struct bench *bench, struct candidate *candidates,
     free(set);
 }
 
-static struct candidate make_candidate(const struct bench *bench, enum tensor_type type,
+static struct candidate make_candidate(const struct products *products, enum tensor_type type,
                                        enum weight_layout layout, const char *variant) {
     struct ops_options options = {
         .numeric = tensor_type_info(type)->is_quantised ? NUMERIC_INT8 : NUMERIC_FLOAT, .kv_type = KV_F16
@@ -214,12 +192,12 @@ static struct candidate make_candidate(const struct bench *bench, enum tensor_ty
     (layout == LAYOUT_R16 ? options.packed_types : options.weight_types)[type] = true;
     options.variants[layout][type] = variant;
     struct candidate made = { .variant = variant, .layout = layout };
-    made.ops = ops_new(bench->context, bench->device->id, bench->queue, &options, &err);
-    check(made.ops, &err);
+    made.ops = ops_new(products->bench.context, products->bench.device->id, products->bench.queue, &options, &err);
+    bench_check(made.ops, &err);
     return made;
 }
 
-static void bench_type(const struct bench *bench, enum tensor_type type, bool is_quick) {
+static void bench_type(const struct products *products, enum tensor_type type, bool is_quick) {
     static const struct { uint32_t rows, columns; } shapes[] = {
         { 576, 576 }, { 1536, 576 }, { 576, 1536 }, { 49152, 576 },
         { 9216, 3072 }, { 16384, 3072 }, { 3072, 8192 }, { 32064, 3072 },
@@ -230,49 +208,43 @@ static void bench_type(const struct bench *bench, enum tensor_type type, bool is
     uint32_t count = 0;
     for (int layout = 0; layout < LAYOUT_COUNT; layout++) {
         const char *names[OPS_MOST_VARIANTS];
-        uint32_t found = ops_variants(bench->device->id, numeric, (enum weight_layout)layout, type, names);
+        uint32_t found = ops_variants(products->bench.device->id, numeric, (enum weight_layout)layout, type, names);
         for (uint32_t i = 0; i < found; i++)
-            candidates[count++] = make_candidate(bench, type, (enum weight_layout)layout, names[i]);
+            candidates[count++] = make_candidate(products, type, (enum weight_layout)layout, names[i]);
     }
     for (size_t w = 0; w < 3; w++)
         for (size_t s = 0; s < (is_quick ? 3 : 8); s++)
             if ((widths[w] == 1 || shapes[s].rows < 16384) &&
                 shapes[s].columns % tensor_type_info(type)->block_values == 0)
-                bench_shape(bench, candidates, count, type, shapes[s].rows, shapes[s].columns, widths[w]);
+                bench_shape(products, candidates, count, type, shapes[s].rows, shapes[s].columns, widths[w]);
     for (uint32_t i = 0; i < count; i++)
         ops_free(candidates[i].ops);
 }
 
 static void bench_device(const struct opencl_device *device, char **types, bool is_quick) {
-    struct error err = { 0 };
-    struct bench bench = { .device = device, .context = opencl_context(&device->id, 1, &err) };
-    check(bench.context, &err);
-    bench.queue = opencl_queue(bench.context, device->id, &err);
-    check(bench.queue, &err);
-    bench.q8 = (struct q8_buffers) {
-        make_buffer(&bench, MOST_TOKENS * MOST_COLUMNS, 1),
-        make_buffer(&bench, MOST_TOKENS * MOST_COLUMNS / 32 * 4, 0x3c),
-        make_buffer(&bench, MOST_TOKENS * MOST_COLUMNS / 32 * 4, 0),
+    struct products products = { .bench = bench_open(device) };
+    products.q8 = (struct q8_buffers) {
+        bench_buffer(&products.bench, MOST_TOKENS * MOST_COLUMNS, 1),
+        bench_buffer(&products.bench, MOST_TOKENS * MOST_COLUMNS / 32 * 4, 0x3c),
+        bench_buffer(&products.bench, MOST_TOKENS * MOST_COLUMNS / 32 * 4, 0),
     };
-    bench.x = make_buffer(&bench, MOST_TOKENS * MOST_COLUMNS * 4, 0x3c);
-    bench.y = make_buffer(&bench, MOST_TOKENS * MOST_ROWS * 4, 0);
+    products.x = bench_buffer(&products.bench, MOST_TOKENS * MOST_COLUMNS * 4, 0x3c);
+    products.y = bench_buffer(&products.bench, MOST_TOKENS * MOST_ROWS * 4, 0);
     for (int i = 0; i < TENSOR_TYPE_COUNT; i++) {
         bool is_wanted = !*types;
         for (char **type = types; *type; type++)
             is_wanted |= !strcmp(*type, tensor_type_info((enum tensor_type)i)->name);
         if (is_wanted)
-            bench_type(&bench, (enum tensor_type)i, is_quick);
+            bench_type(&products, (enum tensor_type)i, is_quick);
     }
-    const cl_mem buffers[] = { bench.q8.values, bench.q8.scales, bench.q8.sums, bench.x, bench.y };
+    const cl_mem buffers[] = { products.q8.values, products.q8.scales, products.q8.sums, products.x, products.y };
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         clReleaseMemObject(buffers[i]);
-    clReleaseCommandQueue(bench.queue);
-    clReleaseContext(bench.context);
+    bench_close(&products.bench);
 }
 
 int main(int argument_count, char **arguments) {
     struct opencl_devices found;
-    struct error err = { 0 };
     bool is_quick = false;
     int option;
     while ((option = getopt(argument_count, arguments, "cq")) != -1) {
@@ -280,12 +252,10 @@ int main(int argument_count, char **arguments) {
             return 2;
         *(option == 'c' ? &counts_cpu_time : &is_quick) = true;
     }
-    check(opencl_choose_icds(NULL, 0, &err), &err);
-    check(opencl_enumerate(&found, NULL, &err), &err);
+    bench_devices(&found);
     printf("device,type,layout,variant,rows,columns,tokens,rate,unit,of_row_layout,of_read_limit\n");
     for (uint32_t i = 0; i < found.count; i++)
         bench_device(&found.devices[i], arguments + optind, is_quick);
-    opencl_devices_release(&found);
-    opencl_shutdown();
+    bench_release_devices(&found);
     return 0;
 }

@@ -4,12 +4,13 @@
  *
  * What a token reads passes through the caches in the same way: the limit of decoding is
  * this figure at the bytes of a token. A limit is what can be had: hence the fastest. */
+#include "tests/support_bench.h"
+
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PASSES 9
@@ -22,12 +23,6 @@ struct reader {
     size_t count;
     uint64_t sum;        /* so that the reading is not left out */
 };
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static void *read_words(void *context) {
     struct reader *reader = context;
@@ -74,9 +69,9 @@ int main(int argument_count, char **arguments) {
     }
     for (int pass = 0; pass < PASSES; pass++) {
         pthread_barrier_wait(&barrier);
-        double start = now();
+        double start = bench_now(CLOCK_MONOTONIC);
         pthread_barrier_wait(&barrier);
-        double rate = (double)(words * 8 * threads) / (now() - start);
+        double rate = (double)(words * 8 * threads) / (bench_now(CLOCK_MONOTONIC) - start);
         best = rate > best ? rate : best;
     }
     for (size_t i = 0; i < threads; i++)

@@ -5,38 +5,25 @@
  *                                              GPL, which every Debian has */
 #include "common/file_map.h"
 #include "runtime/tokenizer.h"
+#include "tests/support_bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define TEXT_BYTES ((size_t)4 << 20)
 #define FILE_BYTES ((size_t)1 << 20)
 #define ROUNDS 5
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-static void check(bool fine, const struct error *err) {
-    if (!fine) {
-        fprintf(stderr, "bench_tokenizer: %s\n", err->text);
-        exit(1);
-    }
-}
-
 static void repeat(struct text *text, const char *path) {
     struct error err = { 0 };
     size_t size;
     char *bytes = file_read_all(path, FILE_BYTES, &size, &err);
-    check(bytes, &err);
-    check(size || error_set(&err, ERROR_FAILED, "'%s' is empty", path), &err);
+    bench_check(bytes, &err);
+    bench_check(size || error_set(&err, ERROR_FAILED, "'%s' is empty", path), &err);
     text_init(text);
     while (text->length < TEXT_BYTES)
         text_append_bytes(text, bytes, size);
-    check(!text->failed || error_set(&err, ERROR_FAILED, "out of memory"), &err);
+    bench_check(!text->failed || error_set(&err, ERROR_FAILED, "out of memory"), &err);
     free(bytes);
 }
 
@@ -50,19 +37,19 @@ int main(int count, char **arguments) {
     struct text text, decoded;
     repeat(&text, count > 2 ? arguments[2] : "/usr/share/common-licenses/GPL-3");
     text_init(&decoded);
-    check(model_source_resolve(&source, arguments[1], &err), &err);
+    bench_check(model_source_resolve(&source, arguments[1], &err), &err);
     struct tokenizer *tokenizer = tokenizer_open(&source, &err);
-    check(tokenizer, &err);
+    bench_check(tokenizer, &err);
     double encoding = 1e9, decoding = 1e9;
     uint32_t token_count = 0;
     for (int round = 0; round < ROUNDS; round++) {
         int32_t *ids;
-        double start = now();
-        check(tokenizer_encode(tokenizer, text.bytes, text.length, TOKENIZE_DEFAULT, &ids, &token_count, &err), &err);
-        double middle = now();
+        double start = bench_now(CLOCK_MONOTONIC);
+        bench_check(tokenizer_encode(tokenizer, text.bytes, text.length, TOKENIZE_DEFAULT, &ids, &token_count, &err), &err);
+        double middle = bench_now(CLOCK_MONOTONIC);
         text_clear(&decoded);
-        check(tokenizer_decode(tokenizer, ids, token_count, false, &decoded, &err), &err);
-        double end = now();
+        bench_check(tokenizer_decode(tokenizer, ids, token_count, false, &decoded, &err), &err);
+        double end = bench_now(CLOCK_MONOTONIC);
         free(ids);
         encoding = middle - start < encoding ? middle - start : encoding;
         decoding = end - middle < decoding ? end - middle : decoding;

@@ -2,6 +2,7 @@
 
 #include "tests/support.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,6 +21,16 @@ bool writer_open(struct writer *writer, const char *model, uint32_t sequences) {
     writer->session = session_new(writer->rig.engine, 0, ROPE_AUTO, &err);
     ASSERT_OK(writer->session, err);
     return true;
+}
+
+void writer_open_golden(struct writer *writer, struct golden *golden, const char *name, uint32_t sequences) {
+    char model[64], goldens[64];
+    snprintf(model, sizeof model, "models/%s", name);
+    snprintf(goldens, sizeof goldens, "goldens/logits/%s.json", name);
+    if (!golden_load(golden, goldens))
+        SKIP_BECAUSE("no %s", goldens);
+    if (!writer_open(writer, model, sequences))
+        SKIP_BECAUSE("no PoCL device, or no %s", model);
 }
 
 void writer_close(struct writer *writer) {

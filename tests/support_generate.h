@@ -20,6 +20,10 @@ struct writer {
 bool writer_open(struct writer *writer, const char *model, uint32_t sequences);
 void writer_close(struct writer *writer);
 
+/* The model models/NAME and what transformers made of it, goldens/logits/NAME.json. Skips the test
+ * where one of them, or the device, is not there. */
+void writer_open_golden(struct writer *writer, struct golden *golden, const char *name, uint32_t sequences);
+
 /* Generate after `prompt` with nothing but these settings (generate()'s keywords). The result
  * is in writer->result until the next call. */
 bool writer_run(struct writer *writer, const json_t *settings, const int32_t *prompt, size_t count,

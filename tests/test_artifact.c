@@ -28,6 +28,14 @@ static struct model *open_model(const char *path) {
     return model;
 }
 
+/* The one that most tests take; skips the test where it is not there. */
+static struct model *open_small(void) {
+    const char *path = test_data(models[1]);
+    if (!path)
+        SKIP_BECAUSE(NO_MODEL);
+    return open_model(path);
+}
+
 static struct artifact_key key_of(const struct model *model, const char *unit_text) {
     struct artifact_key key = { .format = "keep", .layout = LAYOUT_R16 };
     struct unit unit;
@@ -57,11 +65,8 @@ static const char *make_file(const struct model *model, const char *name, struct
 
 static void every_buffer_of_a_unit_is_in_its_file_as_the_loader_would_make_it(void **state) {
     (void)state;
-    const char *source = test_data(models[1]);
-    if (!source)
-        SKIP_BECAUSE(NO_MODEL);
     struct error err = { 0 };
-    struct model *model = open_model(source);
+    struct model *model = open_small();
     static const char *const units[] = { "attn.0", "ffn.1", "head" };
     for (size_t u = 0; u < 3; u++) {
         struct artifact_key key = key_of(model, units[u]);
@@ -114,11 +119,8 @@ static void every_buffer_of_a_unit_is_in_its_file_as_the_loader_would_make_it(vo
 
 static void a_file_of_another_key_is_refused(void **state) {
     (void)state;
-    const char *source = test_data(models[1]);
-    if (!source)
-        SKIP_BECAUSE(NO_MODEL);
-    struct model *model = open_model(source);
     struct artifact_key key;
+    struct model *model = open_small();
     const char *path = make_file(model, "another", &key);
     for (int i = 0; i < 5; i++) {
         struct artifact_key wrong = key;
@@ -148,12 +150,9 @@ static void write_byte(const char *path, off_t offset, uint8_t change) {
 
 static void any_changed_byte_of_the_header_is_found(void **state) {
     (void)state;
-    const char *source = test_data(models[1]);
-    if (!source)
-        SKIP_BECAUSE(NO_MODEL);
-    struct model *model = open_model(source);
     struct artifact_key key;
     struct artifact artifact;
+    struct model *model = open_small();
     const char *path = make_file(model, "header", &key);
     for (off_t at = 0; at < 700; at++) {
         struct error err = { 0 };
@@ -171,12 +170,9 @@ static void any_changed_byte_of_the_header_is_found(void **state) {
 
 static void a_short_file_is_refused_and_a_changed_one_found_by_verifying(void **state) {
     (void)state;
-    const char *source = test_data(models[1]);
-    if (!source)
-        SKIP_BECAUSE(NO_MODEL);
-    struct model *model = open_model(source);
     struct artifact_key key;
     struct artifact artifact;
+    struct model *model = open_small();
     struct error err = { 0 };
     const char *path = make_file(model, "contents", &key);
     write_byte(path, 5000, 1);
@@ -201,10 +197,7 @@ static bool stop(void *context, uint64_t bytes) {
 
 static void what_is_interrupted_or_has_no_room_leaves_no_file(void **state) {
     (void)state;
-    const char *source = test_data(models[1]);
-    if (!source)
-        SKIP_BECAUSE(NO_MODEL);
-    struct model *model = open_model(source);
+    struct model *model = open_small();
     struct artifact_key key = key_of(model, "ffn.0");
     struct error err = { 0 };
     int calls = 0;

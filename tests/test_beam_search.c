@@ -40,16 +40,10 @@ static json_t *settings_of(const json_t *search, const char *eos) {
 
 /* The searches of the first `prompt_count` prompts. */
 static void check_model(const char *name, size_t prompt_count) {
-    char model[64], goldens[64];
     struct error err = { 0 };
     struct writer writer;
     struct golden golden;
-    snprintf(model, sizeof model, "models/%s", name);
-    snprintf(goldens, sizeof goldens, "goldens/logits/%s.json", name);
-    if (!golden_load(&golden, goldens))
-        SKIP_BECAUSE("no %s", goldens);
-    if (!writer_open(&writer, model, 5))
-        SKIP_BECAUSE("no PoCL device, or no %s", model);
+    writer_open_golden(&writer, &golden, name, 5);
     size_t i, j, searches = 0;
     json_t *prompt, *search;
     json_array_foreach(golden_get(golden.root, "prompts"), i, prompt) {

@@ -11,11 +11,26 @@
 
 #define TOKENS 75u
 
-static const char *phi3(void) {
-    return support_devices() ? test_data("models/phi3-tiny") : NULL;
+#define PHI3 "models/phi3-tiny"
+
+/* The path of a model for a test on one device, and on both: skipped where something is missing. */
+static const char *for_a_device(const char *model) {
+    const char *path = support_devices() ? test_data(model) : NULL;
+    if (!path)
+        SKIP_BECAUSE("no PoCL device, or no %s", model);
+    return path;
 }
-#define NO_PHI3 "no PoCL device, or no models/phi3-tiny"
-#define NO_SECOND "PoCL shows one device only"
+
+static const char *phi3(void) {
+    return for_a_device(PHI3);
+}
+
+static const char *for_two_devices(const char *model) {
+    const char *path = for_a_device(model);
+    if (support_devices()->count < 2)
+        SKIP_BECAUSE("PoCL shows one device only");
+    return path;
+}
 
 /* Logits of every position of TOKENS tokens of sequence `sequence`, [TOKENS][vocab], in passes
  * of `chunk`. The caller frees them. */
@@ -69,11 +84,7 @@ static uint32_t vocab_of(const char *path) {
 
 static void a_split_anywhere_gives_the_same_bits(void **state) {
     (void)state;
-    const char *path = phi3();
-    if (!path)
-        SKIP_BECAUSE(NO_PHI3);
-    if (support_devices()->count < 2)
-        SKIP_BECAUSE(NO_SECOND);
+    const char *path = for_two_devices(PHI3);
     uint32_t vocab = vocab_of(path);
     struct rig_options one = { .kv_type = KV_F16, .micro_batch = 32, .logit_rows = 32 };
     float *expected = run_with(path, &one, TOKENS, false);
@@ -96,11 +107,7 @@ static void a_split_anywhere_gives_the_same_bits(void **state) {
  * copied where the devices are of one context, unless they are treated as discrete. */
 static void hops_of_tokens_are_counted_and_timed(void **state) {
     (void)state;
-    const char *path = phi3();
-    if (!path)
-        SKIP_BECAUSE(NO_PHI3);
-    if (support_devices()->count < 2)
-        SKIP_BECAUSE(NO_SECOND);
+    const char *path = for_two_devices(PHI3);
     for (int discrete = 0; discrete < 2; discrete++) {
         struct rig_options options = { .kv_type = KV_F16, .logit_rows = 1, .alternates = true, .measure_hops = true,
                                        .discrete = discrete };
@@ -126,11 +133,7 @@ static void quantised_models_split_to_the_same_bits_too(void **state) {
     (void)state;
     static const char *const names[] = { "models/gguf/quantizable-tiny-Q4_1.gguf", "models/phi3-tiny-longrope" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *path = support_devices() ? test_data(names[i]) : NULL;
-        if (!path)
-            SKIP_BECAUSE("no PoCL device, or no %s", names[i]);
-        if (support_devices()->count < 2)
-            SKIP_BECAUSE(NO_SECOND);
+        const char *path = for_two_devices(names[i]);
         struct rig_options one = { .kv_type = KV_F16, .logit_rows = TOKENS };
         struct rig_options two = { .kv_type = KV_F16, .micro_batch = 20, .split = 3, .embed_on_device = true };
         float *expected = run_with(path, &one, TOKENS, true);
@@ -143,8 +146,6 @@ static void micro_batches_of_any_size_give_the_same_bits(void **state) {
     (void)state;
     static const uint32_t sizes[] = { 1, 3, 32, 64 };
     const char *path = phi3();
-    if (!path)
-        SKIP_BECAUSE(NO_PHI3);
     uint32_t vocab = vocab_of(path);
     struct rig_options whole = { .exact = true, .micro_batch = 256, .logit_rows = 256 };
     float *expected = run_with(path, &whole, TOKENS, false);
@@ -163,11 +164,7 @@ static void kv_in_8_bits_gives_the_same_bits_however_it_is_run(void **state) {
     (void)state;
     static const char *const names[] = { "models/phi3-tiny", "models/phi3-tiny-swa" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *path = support_devices() ? test_data(names[i]) : NULL;
-        if (!path)
-            SKIP_BECAUSE("no PoCL device, or no %s", names[i]);
-        if (support_devices()->count < 2)
-            SKIP_BECAUSE(NO_SECOND);
+        const char *path = for_two_devices(names[i]);
         struct rig_options one = { .kv_type = KV_Q8_0, .logit_rows = TOKENS };
         struct rig_options two = { .kv_type = KV_Q8_0, .micro_batch = 7, .split = 3, .logit_rows = 2 };
         float *expected = run_with(path, &one, TOKENS, false);
@@ -181,8 +178,6 @@ static void a_matrix_in_several_buffers_gives_the_same_bits(void **state) {
     (void)state;
     struct error err = { 0 };
     const char *path = phi3();
-    if (!path)
-        SKIP_BECAUSE(NO_PHI3);
     struct rig rig;
     struct rig_options options = { .exact = true, .micro_batch = 16, .embed_on_device = true };
     float *expected = run_with(path, &options, TOKENS, false);
@@ -198,8 +193,6 @@ static void sequences_in_one_batch_do_not_see_each_other(void **state) {
     (void)state;
     struct error err = { 0 };
     const char *path = phi3();
-    if (!path)
-        SKIP_BECAUSE(NO_PHI3);
     struct rig rig;
     struct rig_options options = { .exact = true, .sequence_count = 3, .micro_batch = 64 };
     ASSERT_OK(rig_open(&rig, path, &options, &err), err);
@@ -248,8 +241,6 @@ static void a_batch_that_makes_no_sense_changes_nothing(void **state) {
     (void)state;
     struct error err = { 0 };
     const char *path = phi3();
-    if (!path)
-        SKIP_BECAUSE(NO_PHI3);
     struct rig rig;
     struct rig_options options = { .exact = true, .context = 64 };
     ASSERT_OK(rig_open(&rig, path, &options, &err), err);
@@ -286,8 +277,6 @@ static void the_report_counts_what_was_planned_and_loaded(void **state) {
     (void)state;
     struct error err = { 0 };
     const char *path = phi3();
-    if (!path)
-        SKIP_BECAUSE(NO_PHI3);
     struct rig rig;
     struct rig_options options = { .exact = true, .split = support_devices()->count < 2 ? 0 : 4 };
     ASSERT_OK(rig_open(&rig, path, &options, &err), err);
@@ -357,8 +346,6 @@ static void more_units(struct plan *plan) {
 
 static void a_plan_that_no_longer_fits_the_machine_is_stale(void **state) {
     (void)state;
-    if (!phi3())
-        SKIP_BECAUSE(NO_PHI3);
     refuse(other_driver, false, ERROR_STALE, "was '0.1 beta' and is '", "phiplan '");
     refuse(other_device, false, ERROR_STALE, "Abacus", "--name 'fast'");
     refuse(set_environment, false, ERROR_STALE, "'DRI_PRIME' was 'pci-9'", "phiplan '");
@@ -370,8 +357,6 @@ static void a_plan_that_no_longer_fits_the_machine_is_stale(void **state) {
 /* PoCL reports other sizes from one day to the next; its memory is the host's. */
 static void what_the_driver_of_a_cpu_reports_binds_nothing(void **state) {
     (void)state;
-    if (!phi3())
-        SKIP_BECAUSE(NO_PHI3);
     static void (*const changes[])(struct plan *plan) = { huge_memory, larger_buffers };
     for (size_t i = 0; i < 2; i++) {
         struct error err = { 0 };
@@ -386,8 +371,6 @@ static void what_the_driver_of_a_cpu_reports_binds_nothing(void **state) {
 
 static void a_plan_that_cannot_be_run_is_refused(void **state) {
     (void)state;
-    if (!phi3())
-        SKIP_BECAUSE(NO_PHI3);
     refuse(other_parts, false, ERROR_STALE, "ffn.0", "which has");
     refuse(packed, false, ERROR_STALE, "q4_0/r16", "ffn.0");
     refuse(no_context, false, ERROR_STALE, "damaged", "phiplan '");
@@ -397,8 +380,6 @@ static void a_plan_that_cannot_be_run_is_refused(void **state) {
 static void the_context_that_is_proposed_fits(void **state) {
     (void)state;
     struct error err = { 0 };
-    if (!phi3())
-        SKIP_BECAUSE(NO_PHI3);
     struct rig rig;
     struct rig_options options = { .exact = true, .context = 4096 };
     ASSERT_OK(rig_prepare(&rig, phi3(), &options, &err), err);
@@ -433,8 +414,6 @@ static void weights_that_are_not_numbers_are_found(void **state) {
     (void)state;
     struct error err = { 0 };
     char weights[2048];
-    if (!phi3())
-        SKIP_BECAUSE(NO_PHI3);
     const char *path = with_own_weights(weights, sizeof weights);
     struct rig rig;
     struct rig_options options = { .exact = true };
@@ -460,8 +439,6 @@ static void weights_that_were_cut_off_name_their_file(void **state) {
     (void)state;
     struct error err = { 0 };
     char weights[2048];
-    if (!phi3())
-        SKIP_BECAUSE(NO_PHI3);
     const char *path = with_own_weights(weights, sizeof weights);
     struct rig rig;
     struct rig_options options = { .exact = true };
@@ -477,8 +454,6 @@ static void an_interrupt_ends_loading_and_running(void **state) {
     (void)state;
     struct error err = { 0 };
     static volatile sig_atomic_t interrupted;
-    if (!phi3())
-        SKIP_BECAUSE(NO_PHI3);
     struct rig rig;
     struct rig_options options = { .exact = true, .interrupted = &interrupted };
     ASSERT_OK(rig_prepare(&rig, phi3(), &options, &err), err);

@@ -33,16 +33,10 @@ static void assert_same(const struct generated *one, const int32_t *ids, uint32_
 /* greedy_penalty and greedy_eos of every prompt. */
 static void check_model(const char *name) {
     static const char *const kinds[] = { "greedy_penalty", "greedy_eos" };
-    char model[64], goldens[64];
     struct error err = { 0 };
     struct writer writer;
     struct golden golden;
-    snprintf(model, sizeof model, "models/%s", name);
-    snprintf(goldens, sizeof goldens, "goldens/logits/%s.json", name);
-    if (!golden_load(&golden, goldens))
-        SKIP_BECAUSE("no %s", goldens);
-    if (!writer_open(&writer, model, 1))
-        SKIP_BECAUSE("no PoCL device, or no %s", model);
+    writer_open_golden(&writer, &golden, name, 1);
     size_t i;
     json_t *entry;
     json_array_foreach(golden_get(golden.root, "prompts"), i, entry) {

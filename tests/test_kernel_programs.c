@@ -9,6 +9,10 @@
 
 enum { MOST_KEPT = 32 };
 
+static const struct device info = { .name = "test" };
+static const struct program_request small_program = { .source = "kernels/quantise.cl", .defines = "",
+                                                      .launches = "small", .kernels = { "quantise" } };
+
 /* A store in memory. */
 struct shelf {
     struct { struct program_key key; unsigned char *binary; size_t size; } kept[MOST_KEPT];
@@ -82,7 +86,6 @@ static void clear(struct shelf *shelf) {
 static struct ops *open_ops(const struct kernel_device *device, struct shelf *shelf, uint64_t most_rows,
                             struct ops_builds *builds) {
     struct error err = { 0 };
-    const struct device info = { .name = "test" };
     const struct kernel_store store = { .context = shelf, .find_program = find, .keep_program = keep,
                                         .find_variant = find_variant, .keep_variant = keep_variant };
     struct ops_options options = { .numeric = NUMERIC_INT8, .kv_type = KV_F16, .store = &store, .device = &info,
@@ -130,18 +133,18 @@ static void multiply(const struct kernel_device *device, struct ops *ops, float 
     free(x);
 }
 
-/* One device is enough: compiling takes its time. NULL: a simulator, which is too slow. */
+/* One device is enough: compiling takes its time. Skips the test on a simulator. */
 static const struct kernel_device *some_device(void) {
     uint32_t count;
     const struct kernel_device *devices = kernel_devices(&count);
-    return devices[count - 1].is_simulator ? NULL : &devices[count - 1];
+    if (devices[count - 1].is_simulator)
+        SKIP_BECAUSE("the simulator is too slow");
+    return &devices[count - 1];
 }
 
 static void what_was_compiled_once_is_loaded_and_gives_the_same_bits(void **state) {
     (void)state;
     const struct kernel_device *device = some_device();
-    if (!device)
-        SKIP_BECAUSE("the simulator is too slow");
     struct shelf shelf = { 0 };
     struct ops_builds first, second;
     float y[2][2][64];
@@ -169,8 +172,6 @@ static void what_was_compiled_once_is_loaded_and_gives_the_same_bits(void **stat
 static void a_binary_that_is_no_binary_is_compiled_anew(void **state) {
     (void)state;
     const struct kernel_device *device = some_device();
-    if (!device)
-        SKIP_BECAUSE("the simulator is too slow");
     struct shelf shelf = { 0 };
     struct ops_builds builds;
     ops_free(open_ops(device, &shelf, 100, &builds));
@@ -195,8 +196,6 @@ static bool has_program(const struct shelf *shelf, const char *name) {
 static void the_best_variant_is_chosen_once_and_a_stored_one_is_taken(void **state) {
     (void)state;
     const struct kernel_device *device = some_device();
-    if (!device)
-        SKIP_BECAUSE("the simulator is too slow");
     const char *names[OPS_MOST_VARIANTS];
     uint32_t count = ops_variants(device->id, NUMERIC_INT8, LAYOUT_R16, TENSOR_Q4_0, names);
     struct shelf shelf = { 0 };
@@ -251,16 +250,13 @@ static void a_binary_for_one_of_the_devices_of_a_context_is_kept(void **state) {
     cl_context context = opencl_context(ids, 2, &err);
     ASSERT_OK(context, err);
     const struct kernel_store store = { .context = &shelf, .find_program = find, .keep_program = keep };
-    const struct device info = { .name = "test" };
-    const struct program_request request = { .source = "kernels/quantise.cl", .defines = "", .launches = "small",
-                                             .kernels = { "quantise" } };
     for (int i = 0; i < 2; i++) {
         struct built_program built;
-        ASSERT_OK(kernel_program_open(context, ids[i], &request, &store, &info, &built, &err), err);
+        ASSERT_OK(kernel_program_open(context, ids[i], &small_program, &store, &info, &built, &err), err);
         assert_true(built.is_compiled);
         ASSERT_OK(kernel_program_keep(&built, ids[i], &store, &info, &err), err);
         kernel_program_release(&built);
-        ASSERT_OK(kernel_program_open(context, ids[i], &request, &store, &info, &built, &err), err);
+        ASSERT_OK(kernel_program_open(context, ids[i], &small_program, &store, &info, &built, &err), err);
         assert_false(built.is_compiled);
         kernel_program_release(&built);
         clear(&shelf);
@@ -271,16 +267,11 @@ static void a_binary_for_one_of_the_devices_of_a_context_is_kept(void **state) {
 static void a_store_that_keeps_nothing_changes_nothing(void **state) {
     (void)state;
     const struct kernel_device *device = some_device();
-    if (!device)
-        SKIP_BECAUSE("the simulator is too slow");
     struct shelf shelf = { 0 };
     struct error err = { 0 };
     struct built_program built;
     const struct kernel_store store = { .context = &shelf, .find_program = find };
-    const struct device info = { .name = "test" };
-    const struct program_request request = { .source = "kernels/quantise.cl", .defines = "", .launches = "small",
-                                             .kernels = { "quantise" } };
-    ASSERT_OK(kernel_program_open(device->context, device->id, &request, &store, &info, &built, &err), err);
+    ASSERT_OK(kernel_program_open(device->context, device->id, &small_program, &store, &info, &built, &err), err);
     assert_true(built.is_compiled);
     assert_string_equal(built.why_compiled, "");
     assert_int_equal(strlen(built.key.source_hash), 64);
@@ -291,13 +282,10 @@ static void a_store_that_keeps_nothing_changes_nothing(void **state) {
 static void other_options_are_another_program(void **state) {
     (void)state;
     const struct kernel_device *device = some_device();
-    if (!device)
-        SKIP_BECAUSE("the simulator is too slow");
     struct shelf shelf = { 0 };
     struct error err = { 0 };
     struct built_program built[2];
     const struct kernel_store store = { .context = &shelf, .find_program = find };
-    const struct device info = { .name = "test" };
     struct program_request request = { .source = "kernels/rope_kv.cl", .defines = "", .launches = "small",
                                        .kernels = { "rope_kv" } };
     ASSERT_OK(kernel_program_open(device->context, device->id, &request, &store, &info, &built[0], &err), err);
