@@ -185,13 +185,14 @@ bool artifact_write(const char *path, const struct artifact_key *key, const stru
     ok = write_contents(descriptor, temporary, header, &list, model, progress, context, err);
     if (close(descriptor) != 0 && ok)
         ok = error_set(err, ERROR_FAILED, "cannot write '%s': %s", temporary, strerror(errno));
-    if (ok && rename(temporary, path) != 0)
-        ok = error_set(err, ERROR_FAILED, "cannot name '%s': %s", path, strerror(errno));
-    if (!ok)
-        unlink(temporary);
+    if (ok) {
+        ok = temporary_file_finish(temporary, path, TAKE_ANY) ||
+             error_set(err, ERROR_FAILED, "cannot name '%s': %s", path, strerror(errno));
+        temporary = NULL;
+    }
 cleanup:
+    temporary_file_drop(temporary);
     buffer_list_release(&list);
-    free(temporary);
     free(header);
     return ok;
 }

@@ -1,6 +1,7 @@
 #include "common/own_key.h"
 
 #include "common/model.h"
+#include "common/temporary_file.h"
 #include "common/user_folder.h"
 
 #include <errno.h>
@@ -19,23 +20,24 @@ static bool name_file(struct text *path, struct error *err) {
     return !path->failed || error_set(err, ERROR_FAILED, "cannot name the key of compiled kernels: out of memory");
 }
 
-/* Whole or not at all: written under another name, then linked; who comes second keeps the first. */
+/* Whole or not at all; who comes second keeps the first. */
 static bool make(const char *path, struct error *err) {
     unsigned char fresh[32];
-    char *draft = NULL;
+    char *draft;
     if (!user_folder_make(path, "the key of compiled kernels", err))
         return false;
-    if (getrandom(fresh, sizeof fresh, 0) != (ssize_t)sizeof fresh || asprintf(&draft, "%s.%ld", path, (long)getpid()) < 0)
-        return error_set(err, ERROR_FAILED, "cannot make the key '%s' of compiled kernels: %s", path, strerror(errno));
-    unlink(draft);
-    int file = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool ok = file >= 0 && write(file, fresh, sizeof fresh) == (ssize_t)sizeof fresh && fsync(file) == 0;
-    ok = (file < 0 || close(file) == 0) && ok && (link(draft, path) == 0 || errno == EEXIST);
-    if (!ok)
-        error_set(err, ERROR_FAILED, "cannot make the key '%s' of compiled kernels: %s", path, strerror(errno));
-    unlink(draft);
-    free(draft);
-    return ok;
+    int file = temporary_file_create(path, &draft, err);
+    if (file < 0)
+        return error_prefix(err, "cannot make the key of compiled kernels");
+    bool ok = getrandom(fresh, sizeof fresh, 0) == (ssize_t)sizeof fresh &&
+              write(file, fresh, sizeof fresh) == (ssize_t)sizeof fresh && fsync(file) == 0;
+    ok = close(file) == 0 && ok;
+    if (ok)
+        ok = temporary_file_finish(draft, path, TAKE_FREE) || errno == EEXIST;
+    else
+        temporary_file_drop(draft);
+    return ok || error_set(err, ERROR_FAILED, "cannot make the key '%s' of compiled kernels: %s", path,
+                           strerror(errno));
 }
 
 bool own_key_read(struct own_key *key, struct error *err) {

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,30 +44,114 @@ static void sweep(const char *path) {
     free(folder);
 }
 
+/* ---- what is not finished ---- */
+
+enum { MOST_UNFINISHED = 16 };
+
+/* Of the process: its end may come in any thread. More than the table holds are not remembered;
+ * the next start removes them. */
+static struct {
+    pthread_mutex_t lock;
+    const char *names[MOST_UNFINISHED];
+} unfinished = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void replace(const char *from, const char *to) {
+    for (size_t i = 0; i < MOST_UNFINISHED; i++)
+        if (unfinished.names[i] == from) {
+            unfinished.names[i] = to;
+            return;
+        }
+}
+
+void temporary_file_note(const char *name) {
+    pthread_mutex_lock(&unfinished.lock);
+    replace(NULL, name);
+    pthread_mutex_unlock(&unfinished.lock);
+}
+
+void temporary_file_forget(const char *name) {
+    pthread_mutex_lock(&unfinished.lock);
+    replace(name, NULL);
+    pthread_mutex_unlock(&unfinished.lock);
+}
+
+void temporary_file_abandon(void) {
+    pthread_mutex_lock(&unfinished.lock);   /* for good */
+    for (size_t i = 0; i < MOST_UNFINISHED; i++)
+        if (unfinished.names[i])
+            unlink(unfinished.names[i]);
+}
+
+/* ---- their life ---- */
+
+/* Made and noted in one go: -1 with errno. */
+static int make(char *name) {
+    pthread_mutex_lock(&unfinished.lock);
+    int file = mkostemp(name, O_CLOEXEC);
+    if (file >= 0)
+        replace(NULL, name);
+    pthread_mutex_unlock(&unfinished.lock);
+    return file;
+}
+
 int temporary_file_create(const char *path, char **name, struct error *err) {
+    *name = NULL;
     sweep(path);
-    /* Between its making and its lock another process may take the file for abandoned. */
-    for (int tries = 0; tries < 3; tries++) {
+    /* Between its making and its lock another process may take the file for abandoned: once each. */
+    for (int tries = 0; tries < 100; tries++) {
         struct stat status;
-        if (asprintf(name, "%s.XXXXXX", path) < 0) {
-            *name = NULL;
+        char *made = NULL;
+        if (asprintf(&made, "%s.XXXXXX", path) < 0) {
             error_set(err, ERROR_FAILED, "cannot make '%s': out of memory", path);
             return -1;
         }
-        int file = mkostemp(*name, O_CLOEXEC);
+        int file = make(made);
         if (file < 0) {
-            error_set(err, ERROR_FAILED, "cannot make '%s': %s", *name, strerror(errno));
-            free(*name);
-            *name = NULL;
+            error_set(err, ERROR_FAILED, "cannot make '%s': %s", made, strerror(errno));
+            free(made);
             return -1;
         }
         flock(file, LOCK_EX | LOCK_NB);   /* where a file system has no locks, sweeping has none either */
-        if (fstat(file, &status) == 0 && status.st_nlink > 0)
+        if (fstat(file, &status) == 0 && status.st_nlink > 0) {
+            *name = made;
             return file;
+        }
         close(file);
-        free(*name);
-        *name = NULL;
+        temporary_file_forget(made);
+        free(made);
     }
     error_set(err, ERROR_FAILED, "cannot make a temporary file for '%s'", path);
     return -1;
+}
+
+static bool take_place(const char *name, const char *path, enum place place) {
+    if (place == TAKE_ANY)
+        return rename(name, path) == 0;
+    if (renameat2(AT_FDCWD, name, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+        return true;
+    /* A file system that cannot. */
+    return (errno == EINVAL || errno == ENOSYS) && link(name, path) == 0 && unlink(name) == 0;
+}
+
+bool temporary_file_finish(char *name, const char *path, enum place place) {
+    pthread_mutex_lock(&unfinished.lock);
+    bool ok = take_place(name, path, place);
+    int cause = errno;
+    if (!ok)
+        unlink(name);
+    replace(name, NULL);
+    pthread_mutex_unlock(&unfinished.lock);
+    free(name);
+    errno = cause;
+    return ok;
+}
+
+void temporary_file_drop(char *name) {
+    int cause = errno;
+    if (name) {
+        unlink(name);
+        temporary_file_forget(name);
+    }
+    free(name);
+    errno = cause;
 }

@@ -1,5 +1,7 @@
 /* temporary_file: a file that shall appear whole: written under a name of its own, then
- * renamed to the one it is made for. */
+ * renamed to the one it is made for. However its process ends, it does not stay: what is not
+ * finished is dropped, by who makes it or by temporary_file_abandon(), and what a killed process
+ * leaves is removed when the file is made the next time. */
 #ifndef COMMON_TEMPORARY_FILE_H
 #define COMMON_TEMPORARY_FILE_H
 
@@ -7,8 +9,26 @@
 
 /* A new file beside `path`, called PATH.XXXXXX and locked while its descriptor is open; those that
  * killed processes left there are removed. The caller owns the descriptor and *name, which is
- * set where this succeeds. -1 on failure. */
+ * set where this succeeds and goes to one of the next two. -1 on failure. */
 int temporary_file_create(const char *path, char **name, struct error *err);
+
+/* How a file takes its place: TAKE_FREE fails with EEXIST where there is one already. */
+enum place { TAKE_ANY, TAKE_FREE };
+
+/* Rename it; where that fails it is removed, and errno says why. Frees `name`. */
+bool temporary_file_finish(char *name, const char *path, enum place place);
+
+/* Remove it. Frees `name`; NULL is fine. Leaves errno as it was. */
+void temporary_file_drop(char *name);
+
+/* A file under a name of the caller's own: it is among those that temporary_file_abandon() removes,
+ * until it is forgotten. `name` is borrowed so long. */
+void temporary_file_note(const char *name);
+void temporary_file_forget(const char *name);
+
+/* Remove all that are not finished, from any thread: the process ends after this. No other one is
+ * made or takes its place any more; who tries waits for ever. */
+void temporary_file_abandon(void);
 
 /* Whether somebody is writing the file of that name in an open folder. */
 bool temporary_file_is_written(int folder, const char *name);

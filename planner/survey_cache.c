@@ -103,21 +103,6 @@ bool survey_cache_load(struct device_list *devices) {
     return ok;
 }
 
-static void write_file(const char *path, const char *bytes) {
-    char *temporary;
-    int descriptor = user_folder_make(path, "what is known of devices", NULL)
-                         ? temporary_file_create(path, &temporary, NULL) : -1;
-    if (descriptor < 0)
-        return;
-    FILE *file = fdopen(descriptor, "w");
-    bool written = file && fputs(bytes, file) >= 0;
-    if (!file)
-        close(descriptor);
-    if ((file && fclose(file) != 0) || !written || rename(temporary, path) != 0)
-        unlink(temporary);
-    free(temporary);
-}
-
 void survey_cache_save(const struct device_list *devices) {
     char *path = cache_path();
     json_t *root = json_array();
@@ -136,10 +121,16 @@ void survey_cache_save(const struct device_list *devices) {
         if (!entry || json_array_append_new(root, entry) != 0)
             goto cleanup;
     }
-    char *bytes = json_dumps(root, JSON_INDENT(1));
-    if (bytes && path)
-        write_file(path, bytes);
-    free(bytes);
+    char *temporary;
+    int file = path && user_folder_make(path, "what is known of devices", NULL)
+        ? temporary_file_create(path, &temporary, NULL) : -1;
+    if (file >= 0) {
+        bool written = json_dumpfd(root, file, JSON_INDENT(1)) == 0;
+        if (close(file) == 0 && written)
+            temporary_file_finish(temporary, path, TAKE_ANY);
+        else
+            temporary_file_drop(temporary);
+    }
 
 cleanup:
     json_decref(root);

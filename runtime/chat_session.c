@@ -1,13 +1,14 @@
 #include "runtime/chat_session.h"
 
 #include "common/json.h"
+#include "common/temporary_file.h"
 #include "runtime/json_text.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_LIMIT ((size_t)64 << 20)
@@ -316,24 +317,26 @@ bool chat_session_save(const struct chat_session *chat, const char *path, struct
         json_array_append_new(messages, json_pack("{s:s, s:o}", "role", chat->messages[i].role, "content",
             json_text(chat->messages[i].content, strlen(chat->messages[i].content))));
     json_t *object = json_pack("{s:s, s:o}", "model", chat->loaded->model->name, "messages", messages);
+    struct stat status;
     char *part = NULL;
-    bool ok = object && json_array_size(messages) == chat->count;
-    if (!ok || asprintf(&part, "%s.XXXXXX", path) < 0) {
-        part = NULL;
-        ok = error_set(err, ERROR_FAILED, "cannot save the conversation: out of memory");
-    } else {
-        /* A complete file or none: an older one stays until the new one is whole. The name of
-         * the new one is nobody's yet. */
-        int file = mkostemp(part, O_CLOEXEC);
-        ok = file >= 0 && json_dumpfd(object, file, JSON_INDENT(2)) == 0;
-        ok = (file < 0 || close(file) == 0) && ok && rename(part, path) == 0;
+    int file = -1;
+    bool ok = (object && json_array_size(messages) == chat->count) ||
+              error_set(err, ERROR_FAILED, "cannot save the conversation: out of memory");
+    if (ok && stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+        ok = error_set(err, ERROR_FAILED, "cannot write '%s': it is not a regular file", path);
+    /* A complete file or none: an older one stays until the new one is whole. */
+    ok = ok && (file = temporary_file_create(path, &part, err)) >= 0;
+    if (ok) {
+        ok = json_dumpfd(object, file, JSON_INDENT(2)) == 0;
+        ok = close(file) == 0 && ok;
+        if (ok)
+            ok = temporary_file_finish(part, path, TAKE_ANY);
+        else
+            temporary_file_drop(part);
         if (!ok)
             error_set(err, ERROR_FAILED, "cannot write '%s': %s", path, strerror(errno));
-        if (!ok && file >= 0)
-            unlink(part);
     }
     json_decref(object);
-    free(part);
     return ok;
 }
 

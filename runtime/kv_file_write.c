@@ -3,6 +3,7 @@
 
 #include "common/compress.h"
 #include "common/model.h"
+#include "common/temporary_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -71,6 +72,7 @@ static bool open_part(struct kv_file_writer *writer, struct error *err) {
         writer->descriptor = -1;
         return error_set(err, ERROR_FAILED, "cannot write '%s': another run does just now", writer->path);
     }
+    temporary_file_note(writer->part);
     return ftruncate(writer->descriptor, 0) == 0 || cannot(writer->part, err);
 }
 
@@ -174,6 +176,7 @@ bool kv_file_finish(struct kv_file_writer *writer, struct error *err) {
     ok = ok && write_at(writer, 0, writer->index, writer->index_bytes, err);
     ok = ok && (rename(writer->part, writer->path) == 0 || cannot(writer->path, err));
     if (ok) {
+        temporary_file_forget(writer->part);
         close(writer->descriptor);
         writer->descriptor = -1;
     }
@@ -186,6 +189,7 @@ void kv_file_abandon(struct kv_file_writer *writer) {
         return;
     if (writer->descriptor >= 0) {
         unlink(writer->part);
+        temporary_file_forget(writer->part);
         close(writer->descriptor);
     }
     free(writer->path);

@@ -161,13 +161,11 @@ static bool write_file(const char *path, const struct text *image, struct error 
     }
     if (close(descriptor) != 0)
         ok = false;
-    ok = ok && rename(temporary, path) == 0;
-    if (!ok) {
-        error_set(err, ERROR_FAILED, "cannot write '%s': %s", path, strerror(errno));
-        unlink(temporary);
-    }
-    free(temporary);
-    return ok;
+    if (ok)
+        ok = temporary_file_finish(temporary, path, TAKE_ANY);
+    else
+        temporary_file_drop(temporary);
+    return ok || error_set(err, ERROR_FAILED, "cannot write '%s': %s", path, strerror(errno));
 }
 
 bool tokenizer_image_write(const struct tokenizer *tokenizer, const char *path, const struct model_hashes *hashes,

@@ -2,10 +2,13 @@
 
 #include "common/temporary_file.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void put(const char *path) {
@@ -26,7 +29,7 @@ static void what_killed_processes_left_is_removed_and_nothing_else(void **state)
     put(left);
     put(other);
     put(longer);
-    char *first, *second;
+    char *first, *second, *third;
     int file = temporary_file_create(path, &first, &err);
     ASSERT_OK(file >= 0, err);
     assert_int_not_equal(access(left, F_OK), 0);
@@ -44,13 +47,85 @@ static void what_killed_processes_left_is_removed_and_nothing_else(void **state)
     assert_false(temporary_file_is_written(folder, strrchr(first, '/') + 1));
     close(folder);
     close(beside);
-    free(second);
-    beside = temporary_file_create(path, &second, &err);
+    beside = temporary_file_create(path, &third, &err);
     ASSERT_OK(beside >= 0, err);
     assert_int_not_equal(access(first, F_OK), 0);
     close(beside);
-    free(first);
-    free(second);
+    temporary_file_drop(first);
+    temporary_file_drop(second);
+    temporary_file_drop(third);
+}
+
+/* A new file for `path` that holds `text`; its name. */
+static char *write_one(const char *path, const char *text) {
+    char *name;
+    struct error err = { 0 };
+    int file = temporary_file_create(path, &name, &err);
+    ASSERT_OK(file >= 0, err);
+    assert_int_equal(write(file, text, strlen(text)), strlen(text));
+    close(file);
+    return name;
+}
+
+static void assert_holds(const char *path, const char *text) {
+    char found[32] = "";
+    int file = open(path, O_RDONLY);
+    assert_true(file >= 0);
+    assert_true(read(file, found, sizeof found - 1) >= 0);
+    close(file);
+    assert_string_equal(found, text);
+}
+
+static void a_finished_file_takes_its_place(void **state) {
+    (void)state;
+    char path[512], copy[600];
+    snprintf(path, sizeof path, "%s/place", test_folder());
+    assert_true(temporary_file_finish(write_one(path, "first"), path, TAKE_FREE));
+    assert_holds(path, "first");
+    char *name = write_one(path, "second");
+    snprintf(copy, sizeof copy, "%s", name);
+    assert_false(temporary_file_finish(name, path, TAKE_FREE));
+    assert_int_equal(errno, EEXIST);
+    assert_holds(path, "first");
+    assert_int_not_equal(access(copy, F_OK), 0);
+    assert_true(temporary_file_finish(write_one(path, "third"), path, TAKE_ANY));
+    assert_holds(path, "third");
+    name = write_one(path, "fourth");
+    snprintf(copy, sizeof copy, "%s", name);
+    temporary_file_drop(name);
+    assert_int_not_equal(access(copy, F_OK), 0);
+    temporary_file_drop(NULL);
+}
+
+/* After it no file can be made: a process of its own. */
+static void what_is_not_finished_is_removed_at_the_end_of_the_process(void **state) {
+    (void)state;
+    char path[512], own[600];
+    int status;
+    snprintf(path, sizeof path, "%s/end", test_folder());
+    snprintf(own, sizeof own, "%s/own-name", test_folder());
+    pid_t child = fork();
+    if (child == 0) {
+        temporary_file_finish(write_one(path, "whole"), path, TAKE_ANY);
+        write_one(path, "half");
+        temporary_file_drop(write_one(path, "half"));
+        put(own);
+        temporary_file_note(own);
+        temporary_file_note(path);
+        temporary_file_forget(path);
+        temporary_file_abandon();
+        _exit(0);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_holds(path, "whole");
+    assert_int_not_equal(access(own, F_OK), 0);
+    DIR *stream = opendir(test_folder());
+    assert_non_null(stream);
+    for (struct dirent *entry; (entry = readdir(stream));)
+        assert_int_not_equal(strncmp(entry->d_name, "end.", 4), 0);
+    closedir(stream);
 }
 
 static void a_folder_that_is_not_there_is_named(void **state) {
@@ -66,6 +141,8 @@ static void a_folder_that_is_not_there_is_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_killed_processes_left_is_removed_and_nothing_else),
+        cmocka_unit_test(a_finished_file_takes_its_place),
+        cmocka_unit_test(what_is_not_finished_is_removed_at_the_end_of_the_process),
         cmocka_unit_test(a_folder_that_is_not_there_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
