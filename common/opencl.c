@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <ftw.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -155,6 +156,15 @@ static int remove_entry(const char *path, const struct stat *status, int flag, s
  * was killed then, the next one removes them. Process ids mean nothing in another namespace. */
 static const char *const temporary_stems[] = { "phi-icd", "phi-pocl" };
 
+enum { MOST_TEMPORARY = 8 };
+
+/* Those of this process, so that they can be removed when it ends in another thread. More than the
+ * table holds are left to the next start. */
+static struct {
+    pthread_mutex_t lock;
+    char folders[MOST_TEMPORARY][PATH_MAX];   /* "": free */
+} temporary = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
 static const char *temporary_root(void) {
     const char *root = getenv("TMPDIR");
     return root && *root ? root : "/tmp";
@@ -200,7 +210,15 @@ static bool make_temporary(const char *stem, char folder[PATH_MAX], struct error
         remove_abandoned(root);
     is_swept = true;
     int length = snprintf(folder, PATH_MAX, "%s/%s-%lu-%ld-XXXXXX", root, stem, pid_namespace(), (long)getpid());
-    if (length < 0 || length >= PATH_MAX || !mkdtemp(folder)) {
+    pthread_mutex_lock(&temporary.lock);
+    bool is_made = length > 0 && length < PATH_MAX && mkdtemp(folder);
+    size_t place = 0;
+    while (place < MOST_TEMPORARY && temporary.folders[place][0])
+        place++;
+    if (is_made && place < MOST_TEMPORARY)
+        memcpy(temporary.folders[place], folder, (size_t)length + 1);
+    pthread_mutex_unlock(&temporary.lock);
+    if (!is_made) {
         error_set(err, ERROR_FAILED, "cannot make the temporary folder '%s': %s; set TMPDIR to a place "
                   "that can be written", folder, strerror(errno));
         folder[0] = '\0';
@@ -236,9 +254,22 @@ bool opencl_make_icd_folder(const char *const *icd_paths, uint32_t count, char f
 }
 
 void opencl_remove_icd_folder(char folder[PATH_MAX]) {
-    if (folder[0])
-        nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    if (!folder[0])
+        return;
+    pthread_mutex_lock(&temporary.lock);
+    nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    for (size_t i = 0; i < MOST_TEMPORARY; i++)
+        if (!strcmp(temporary.folders[i], folder))
+            temporary.folders[i][0] = '\0';
+    pthread_mutex_unlock(&temporary.lock);
     folder[0] = '\0';
+}
+
+void opencl_abandon(void) {
+    pthread_mutex_lock(&temporary.lock);   /* for good */
+    for (size_t i = 0; i < MOST_TEMPORARY; i++)
+        if (temporary.folders[i][0])
+            nftw(temporary.folders[i], remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 /* ---- what this process arranged in its environment ---- */
@@ -310,11 +341,6 @@ bool opencl_choose_icds(const char *const *icd_paths, uint32_t count, struct err
         return false;
     }
     return true;
-}
-
-void opencl_abandon(void) {
-    opencl_remove_icd_folder(vendors.folder);
-    opencl_remove_icd_folder(pocl_cache.folder);
 }
 
 void opencl_shutdown(void) {

@@ -32,7 +32,7 @@ bool opencl_choose_icds(const char *const *icd_paths, uint32_t count, struct err
  * a program started later chooses for itself; safe to call twice. */
 void opencl_shutdown(void);
 
-/* Remove the folders alone, from any thread, where the process ends at once. */
+/* Remove all folders of this process, from any thread, where it ends at once: no other one is made. */
 void opencl_abandon(void);
 
 /* The private folder alone, for the environment of a child process; remove it when

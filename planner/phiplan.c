@@ -1,29 +1,15 @@
 /* phiplan: plans a model onto the OpenCL devices of this machine and keeps the plan. */
+#include "common/interruption.h"
 #include "planner/pack_units.h"
 #include "planner/plan_commands.h"
 #include "planner/probe_child.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static volatile sig_atomic_t interrupted;
-
-static void remember_signal(int number) {
-    interrupted = number;
-}
-
-static void catch_signals(void) {
-    struct sigaction action = { .sa_handler = remember_signal };
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);   /* a closed pipe is a failed write, with a sentence */
-}
-
 static bool run(const struct plan_options *options, struct error *err) {
-    const struct command command = { options, &interrupted };
+    const struct command command = { options, &interrupted_by };
     switch (options->verb) {
     case VERB_PLAN: return plan_command_plan(&command, err);
     case VERB_DEVICES: return plan_command_devices(&command, err);
@@ -47,12 +33,12 @@ int main(int argc, char **argv) {
     struct error err = { 0 };
     if (argc > 1 && strcmp(argv[1], "__probe") == 0)
         return probe_child_main(argc, argv);
-    catch_signals();
+    interruption_catch();
     if (plan_options_parse(argc, argv, &options, &err) && run(&options, &err))
         return 0;
     if (err.text[0])
         fprintf(stderr, "phiplan: %s\n", err.text);
-    if (interrupted && err.kind != ERROR_USAGE)
-        return 128 + interrupted;
+    if (interrupted_by && err.kind != ERROR_USAGE)
+        return 128 + interrupted_by;
     return err.kind == ERROR_NONE ? 1 : error_exit_code(err.kind);
 }

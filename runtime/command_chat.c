@@ -299,7 +299,7 @@ bool command_chat(const struct run_options *options, struct error *err) {
         command.seed = command.settings.sampling.seed;
         command.is_terminal = line_input_is_terminal(command.input);
         if (command.is_terminal) {
-            struct sigaction action = { .sa_handler = on_interrupt };
+            struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART };
             sigemptyset(&action.sa_mask);
             sigaction(SIGINT, &action, NULL);
             notice(&command, "%s, a context of %u tokens; /help lists the commands",

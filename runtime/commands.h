@@ -19,8 +19,7 @@ bool command_logits(const struct run_options *options, struct error *err);
 /* Flush standard output; a full disk or a closed pipe is an error. */
 bool finish_output(struct error *err);
 
-/* Text on its way to standard output, after what is there. A signal neither loses a byte of it
- * nor fails it, as it would stdio's buffer: Ctrl-C comes while text is written. */
+/* Text on its way to standard output, at once. */
 bool write_output(const char *bytes, size_t size, struct error *err);
 
 #endif

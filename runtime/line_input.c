@@ -1,5 +1,7 @@
 #include "runtime/line_input.h"
 
+#include "common/interruption.h"
+
 #include <errno.h>
 #include <histedit.h>
 #include <locale.h>
@@ -17,6 +19,8 @@ struct line_input {
     History *history;
     const volatile sig_atomic_t *interrupted;
     char prompt[64];               /* with \1 around what takes no room */
+    char bytes[4096];              /* read ahead where there is no terminal: [at, filled) */
+    size_t at, filled;
 };
 
 /* The window changed, or the program was stopped and goes on. */
@@ -39,7 +43,7 @@ static int read_character(EditLine *edit, wchar_t *character) {
     mbstate_t state = { 0 };
     for (;;) {
         char byte;
-        ssize_t got = *input->interrupted ? -1 : read(STDIN_FILENO, &byte, 1);
+        ssize_t got = interruptible_read(STDIN_FILENO, &byte, 1, input->interrupted);
         if (*input->interrupted)
             return -1;
         if (got == 0)
@@ -82,7 +86,7 @@ static bool start_editing(struct line_input *input, const char *program, struct 
     el_set(input->edit, EL_HIST, history, input->history);
     el_source(input->edit, NULL);
     el_set(input->edit, EL_GETCFN, read_character);
-    struct sigaction action = { .sa_handler = on_redraw };
+    struct sigaction action = { .sa_handler = on_redraw, .sa_flags = SA_RESTART };
     sigemptyset(&action.sa_mask);
     sigaction(SIGWINCH, &action, NULL);
     sigaction(SIGCONT, &action, NULL);
@@ -118,10 +122,27 @@ bool line_input_is_terminal(const struct line_input *input) {
     return input->edit != NULL;
 }
 
+/* 1 and the next byte; 0 at the end; -1 where reading failed or a signal asks for an end. */
+static int next_byte(struct line_input *input, char *byte) {
+    if (input->at == input->filled) {
+        ssize_t got;
+        do
+            got = interruptible_read(STDIN_FILENO, input->bytes, sizeof input->bytes, input->interrupted);
+        while (got < 0 && errno == EINTR && !*input->interrupted);
+        if (got <= 0)
+            return (int)got;
+        input->at = 0;
+        input->filled = (size_t)got;
+    }
+    *byte = input->bytes[input->at++];
+    return 1;
+}
+
 static enum line_result read_plain(struct line_input *input, struct text *line, struct error *err) {
-    int c;
-    while (errno = 0, (c = getchar()) != EOF && c != '\n') {
-        text_append_char(line, (char)c);
+    char byte = '\0';
+    int got;
+    while ((got = next_byte(input, &byte)) > 0 && byte != '\n') {
+        text_append_char(line, byte);
         if (line->length > LINE_LIMIT) {
             error_set(err, ERROR_USAGE, "a line of standard input is longer than %zu bytes", LINE_LIMIT);
             return LINE_FAILED;
@@ -129,13 +150,13 @@ static enum line_result read_plain(struct line_input *input, struct text *line, 
     }
     if (*input->interrupted)
         return LINE_INTERRUPTED;
-    if (c == EOF && ferror(stdin)) {
+    if (got < 0) {
         error_set(err, ERROR_FAILED, "cannot read standard input: %s", strerror(errno));
         return LINE_FAILED;
     }
     if (line->length && line->bytes[line->length - 1] == '\r')
         line->bytes[--line->length] = '\0';
-    return c == EOF && !line->length ? LINE_END : LINE_READ;
+    return !got && !line->length ? LINE_END : LINE_READ;
 }
 
 static enum line_result read_edited(struct line_input *input, struct text *line) {

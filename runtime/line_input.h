@@ -14,7 +14,7 @@
 struct line_input;
 enum line_result { LINE_READ, LINE_END, LINE_INTERRUPTED, LINE_FAILED };
 
-/* `interrupted`: set by the program's signal handlers, which must let read() return. */
+/* `interrupted`: set by the program's signal handlers. */
 struct line_input *line_input_new(const char *program, const volatile sig_atomic_t *interrupted,
                                   struct error *err);
 void line_input_free(struct line_input *input);   /* gives the terminal back as it was; NULL is fine */

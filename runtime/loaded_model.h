@@ -4,6 +4,7 @@
 #define RUNTIME_LOADED_MODEL_H
 
 #include "common/clock.h"
+#include "common/interruption.h"
 #include "db/plan_store.h"
 #include "runtime/engine.h"
 #include "runtime/generation_settings.h"
@@ -28,9 +29,6 @@ struct load_request {
     uint32_t sequence_count;          /* the same */
     struct generation_settings *settings;   /* not NULL: made in time for the engine; release them */
 };
-
-/* Set by the signal handlers of main(): the signal's number, 0 while none came. */
-extern volatile sig_atomic_t interrupted_by;
 
 /* Release with loaded_model_close() even after a failure. */
 bool loaded_model_open(struct loaded_model *loaded, const struct run_options *options,

@@ -1,58 +1,11 @@
 /* phirun: generate text with a plan that phiplan made. It decides no placement. */
-#include "common/opencl.h"
+#include "common/interruption.h"
 #include "runtime/commands.h"
-#include "runtime/loaded_model.h"
 #include "runtime/replan.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-volatile sig_atomic_t interrupted_by;
-
-static sem_t second_signal;
-static volatile sig_atomic_t second_number;
-
-/* The first signal asks for a clean end; a second one of any kind ends at once, though a
- * driver may keep the other threads. */
-static void on_signal(int number) {
-    if (!interrupted_by) {
-        interrupted_by = number;
-        return;
-    }
-    second_number = number;
-    sem_post(&second_signal);
-}
-
-static void *end_at_once(void *unused) {
-    (void)unused;
-    while (sem_wait(&second_signal) != 0)
-        continue;
-    opencl_abandon();
-    _exit(128 + second_number);
-}
-
-static void catch_signals(void) {
-    struct sigaction action = { .sa_handler = on_signal };
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    /* A closed pipe shows as a write error, which ends the run cleanly. */
-    action.sa_handler = SIG_IGN;
-    sigaction(SIGPIPE, &action, NULL);
-    /* Signals are for the main thread. */
-    pthread_t thread;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    if (sem_init(&second_signal, 0, 0) == 0 && pthread_create(&thread, NULL, end_at_once, NULL) == 0)
-        pthread_detach(thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
 
 bool finish_output(struct error *err) {
     if (fflush(stdout) == 0 && !ferror(stdout))
@@ -61,18 +14,8 @@ bool finish_output(struct error *err) {
 }
 
 bool write_output(const char *bytes, size_t size, struct error *err) {
-    if (!finish_output(err))
-        return false;
-    while (size) {
-        ssize_t written = write(STDOUT_FILENO, bytes, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return error_set(err, ERROR_FAILED, "cannot write to standard output: %s", strerror(errno));
-        bytes += written;
-        size -= (size_t)written;
-    }
-    return true;
+    fwrite(bytes, 1, size, stdout);
+    return finish_output(err);
 }
 
 int main(int argc, char **argv) {
@@ -85,7 +28,7 @@ int main(int argc, char **argv) {
     };
     struct run_options options;
     struct error err = { 0 };
-    catch_signals();
+    interruption_catch();
     bool ok = run_options_parse(&options, argc, argv, &err);
     if (ok && options.help) {
         run_options_help(options.command, options.command == COMMAND_GENERATE);

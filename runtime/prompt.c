@@ -1,28 +1,33 @@
 #include "runtime/prompt.h"
 
+#include "common/interruption.h"
 #include "runtime/chat_template.h"
 #include "runtime/option_values.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 bool prompt_read_file(const char *path, struct text *text, struct error *err) {
     bool is_stdin = strcmp(path, "-") == 0;
-    FILE *file = is_stdin ? stdin : fopen(path, "rb");
-    if (!file)
+    int file = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
         return error_set(err, ERROR_FAILED, "cannot read '%s': %s", path, strerror(errno));
     char block[65536];
-    size_t count;
-    while ((count = fread(block, 1, sizeof block, file)) > 0)
-        text_append_bytes(text, block, count);
-    bool failed = ferror(file);
+    ssize_t count;
+    while ((count = interruptible_read(file, block, sizeof block, &interrupted_by)) > 0 ||
+           (count < 0 && errno == EINTR && !interrupted_by))
+        if (count > 0)
+            text_append_bytes(text, block, (size_t)count);
     int cause = errno;
     if (!is_stdin)
-        fclose(file);
-    if (failed)
-        return error_set(err, ERROR_FAILED, "cannot read '%s': %s", path, strerror(cause));
+        close(file);
+    if (count < 0)
+        return error_set(err, interrupted_by ? ERROR_INTERRUPTED : ERROR_FAILED, "cannot read '%s': %s", path,
+                         strerror(cause));
     return !text->failed || error_set(err, ERROR_FAILED, "cannot read '%s': it is too large", path);
 }
 

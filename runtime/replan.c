@@ -1,23 +1,24 @@
 #include "runtime/replan.h"
 
+#include "common/interruption.h"
 #include "common/model_source.h"
 #include "common/plan_request.h"
 #include "db/plan_store.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <spawn.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 /* A command line with room for every option of a request. */
 struct arguments {
-    const char *list[8 + 2 * PLAN_REQUEST_FIELDS];
+    const char *list[8 + 2 * PLAN_REQUEST_FIELDS];   /* ends with NULL */
     unsigned count;
     struct request_field fields[PLAN_REQUEST_FIELDS];
     char options[PLAN_REQUEST_FIELDS][24];
@@ -54,11 +55,47 @@ static bool find_phiplan(char path[PATH_MAX + 16], struct error *err) {
            error_set(err, ERROR_FAILED, "cannot plan again: there is no program '%s'", path);
 }
 
+/* In the child, between fork() and exec: only what is safe there. Its results are talk here. The
+ * signals are blocked, until this program's handlers are gone. */
+static _Noreturn void become(char *const *arguments, pid_t parent, const sigset_t *mask) {
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);   /* it cleans up and ends; it must not outlive a killed phirun */
+    if (getppid() == parent && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0)
+        execv(arguments[0], arguments);
+    _exit(127);
+}
+
+/* Run a program to its end and hand on signals, of which it may not have heard. */
+static bool run_child(char *const *arguments, int *status, struct error *err) {
+    const pid_t parent = getpid();
+    pid_t ended;
+    int told = 0;
+    sigset_t all, before;
+    fflush(stdout);
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    pid_t child = fork();
+    if (child == 0)
+        become(arguments, parent, &before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (child < 0)
+        return error_set(err, ERROR_FAILED, "cannot start '%s': %s", arguments[0], strerror(errno));
+    while ((ended = waitpid(child, status, WNOHANG)) == 0 || (ended < 0 && errno == EINTR)) {
+        if (interrupted_by && !told) {
+            told = interrupted_by;
+            kill(child, told);
+        }
+        poll(NULL, 0, 20);
+    }
+    return ended == child ||
+           error_set(err, ERROR_FAILED, "cannot wait for '%s': %s", arguments[0], strerror(errno));
+}
+
 static bool replan(const struct run_options *options, const struct plan *old, struct error *err) {
     char path[PATH_MAX + 16];
     struct arguments arguments = { .list = { path, "plan", options->model }, .count = 3 };
-    posix_spawn_file_actions_t actions;
-    pid_t child;
     int status = 0;
     if (old && strcmp(old->request.policy, "import") == 0)
         return error_set(err, ERROR_STALE, "plan %lld was made from a device map and no longer fits; import it again: "
@@ -69,17 +106,12 @@ static bool replan(const struct run_options *options, const struct plan *old, st
     add(&arguments, "--db", options->db);
     if (old)
         add_request(&arguments, &old->request);
-    if (posix_spawn_file_actions_init(&actions) != 0)
-        return error_set(err, ERROR_FAILED, "cannot plan again: out of memory");
-    posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+    arguments.list[arguments.count] = NULL;
     fprintf(stderr, "phirun: planning '%s' again\n", options->model);
-    int code = posix_spawn(&child, path, &actions, NULL, (char *const *)arguments.list, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (code != 0)
-        return error_set(err, ERROR_FAILED, "cannot start '%s': %s", path, strerror(code));
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return error_set(err, ERROR_FAILED, "cannot wait for '%s': %s", path, strerror(errno));
+    if (!run_child((char *const *)arguments.list, &status, err))
+        return false;
+    if (interrupted_by)
+        return error_set(err, ERROR_INTERRUPTED, "interrupted while '%s' was planned again", options->model);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return true;
     return error_set(err, ERROR_FAILED, "phiplan could not plan '%s' again; its reason is above", options->model);

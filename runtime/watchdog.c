@@ -1,10 +1,10 @@
 /* watchdog: waiting for the devices, but not for ever. */
+#include "common/interruption.h"
 #include "runtime/engine_parts.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <time.h>
-#include <unistd.h>
 
 /* At least a minute, and 20 times what the plan predicts for the slowest thing waited
  * for: a micro-batch of the prompt or one token. Loading may compile kernels, and some
@@ -27,13 +27,10 @@ static double patience(const struct engine *engine) {
     return 20 * slowest < 86400 ? 20 * slowest : 86400;
 }
 
-/* A thread that is stuck in a driver can be neither joined nor cancelled, and exit()
- * would run the driver's own clean-up: say what happened and end here. */
 static _Noreturn void give_up(double seconds) {
     fprintf(stderr, "the devices made no progress for %.0f s: a driver hangs; try again, or plan without the device "
             "with phiplan --exclude\n", seconds);
-    opencl_shutdown();
-    _exit(1);
+    interruption_end(1);
 }
 
 void engine_wait(struct engine *engine) {

@@ -3,12 +3,13 @@
 . tests/cli/tap.sh
 
 export POCL_DEVICES=pthread TERM=xterm NO_COLOR=
+pipe=
 phiplan=$BUILD/phiplan phirun=$BUILD/phirun model=$(data models/phi3-tiny)
 demo=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 json() { sqlite3 :memory: "select json_extract(readfile('$1'), '$2')"; }
 talk() { printf '%s\n' "$@" > "$work/lines"; run sh -c '"$@" < "$0"' "$work/lines" "$phirun" chat "$model" --exact -n 8; }
-# terminal STEPS...: phirun chat with $arguments, driven by tests/tools/terminal.py
-terminal() { printf '%s\n' "$@" > "$work/steps"; run python3 tests/tools/terminal.py "$phirun" chat "$model" $arguments < "$work/steps"; }
+# terminal STEPS...: phirun chat with $arguments, driven by tests/tools/terminal.py with $pipe
+terminal() { printf '%s\n' "$@" > "$work/steps"; run python3 tests/tools/terminal.py $pipe "$phirun" chat "$model" $arguments < "$work/steps"; }
 
 run "$phirun" chat
 expect "chat without a model is wrong usage" 2 "phirun chat MODEL"
@@ -42,9 +43,11 @@ true_that "/set temperature changes the answer" test "$(sed -n 1p "$work/out")" 
 equal "/set seed repeats it" "$(sed -n 2p "$work/out")" "$(sed -n 3p "$work/out")"
 true_that "the next answer has the next seed" test "$(sed -n 3p "$work/out")" != "$(sed -n 4p "$work/out")"
 equal "default takes a setting back" "$single" "$(sed -n 5p "$work/out")"
-talk '/set temperature warm' '/set nonsense 1' '/set db x' '/nonsense' '/save' '/load /nowhere/x' '//help'
+mkfifo "$work/fifo"
+talk '/set temperature warm' '/set nonsense 1' '/set db x' '/nonsense' '/save' "/save $work/fifo" '/load /nowhere/x' '//help'
 expect "mistakes are told and do not end it" 0 "no command '/nonsense'"
-equal "each of them" 6 "$(grep -c '^phirun: ' "$work/err")"
+equal "each of them" 7 "$(grep -c '^phirun: ' "$work/err")"
+true_that "what is no file is not replaced" test -p "$work/fifo"
 equal "// is a question, nothing else answers" 1 "$(grep -c . "$work/out")"
 
 talk '/system Be brief' 'Hello there' "/save $work/talk.json" '/reset' '/stats'
@@ -104,6 +107,20 @@ arguments='--ignore-eos'
 terminal 'await > ' 'send Hello there' 'keys 0a' 'await there' 'await e' 'keys 03' 'await stopped' 'await > ' 'send /stats' 'await 2 messages' \
     'send /undo' 'await 0 messages' 'send /exit' end
 expect "Ctrl-C stops the answer and not the program" 0
+
+# ---- a signal while text is written: nobody reads it, so that phirun waits in write()
+pipe="--pipe $work/piped"
+terminal 'await > ' 'send Hello there' rest 'signal INT' 'pause 0.2' flow 'await stopped' 'await > ' "send /save $work/cut.json" \
+    'await 2 messages' 'send /exit' end
+expect "it ends the answer, not the program" 0
+true_that "what was being written is not lost" test -s "$work/piped"
+equal "and all of the answer came through" "$(json "$work/cut.json" '$.messages[1].content')" "$(cat "$work/piped")"
+pipe=
+yes 'The quick brown fox jumps over the lazy dog.' | head -400 > "$work/long"
+printf '%s\n' rest 'signal INT' 'pause 0.2' flow end > "$work/steps"
+run python3 tests/tools/terminal.py --pipe "$work/piped" "$phirun" tokenize "$model" -f "$work/long" < "$work/steps"
+expect "other results are written to their end, too" 130
+true_that "as without a signal" sh -c '"$@" | cmp - "$0"' "$work/piped" "$phirun" tokenize "$model" -f "$work/long"
 
 # ---- the demo model
 model=$demo arguments='-n 24'
