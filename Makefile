@@ -62,13 +62,16 @@ $(BUILD)/embedded_schema.c: common/embed.awk $(wildcard db/*.sql)
 	@mkdir -p $(@D); echo "  GEN  $@"
 	$(Q)awk -v table=embedded_schema -f $< $(filter %.sql,$^) > $@
 
-# Libraries for tests: one stands between a program and libOpenCL, others are
-# drivers that misbehave. Never sanitized: a program's runtime must come first.
-LIBRARIES := $(BUILD)/tests/cl_trace.so $(patsubst %,$(BUILD)/tests/fake_icd_%.so,crash hang noise)
+# Libraries for tests: one stands between a program and libOpenCL, one makes waits short or long,
+# others are drivers that misbehave. Never sanitized: a program's runtime must come first.
+LIBRARIES := $(BUILD)/tests/cl_trace.so $(BUILD)/tests/other_time.so $(patsubst %,$(BUILD)/tests/fake_icd_%.so,crash hang noise)
 $(TESTS): | $(LIBRARIES)
 $(BUILD)/tests/cl_trace.so: tests/cl_trace.c tests/cl_trace_table.c tests/cl_trace_table.h
 	@mkdir -p $(@D); echo "  LINK $@"
 	$(Q)$(CC) $(CPPFLAGS) -std=c11 -pthread $(WARNINGS) -O2 -g -fPIC -shared -o $@ $(filter %.c,$^) -ldl
+$(BUILD)/tests/other_time.so: tests/other_time.c
+	@mkdir -p $(@D); echo "  LINK $@"
+	$(Q)$(CC) $(CPPFLAGS) -std=c11 $(WARNINGS) -O2 -g -fPIC -shared -o $@ $< -ldl
 $(BUILD)/tests/fake_icd_%.so: tests/fake_icd.c
 	@mkdir -p $(@D); echo "  LINK $@"
 	$(Q)$(CC) $(CPPFLAGS) -std=c11 $(WARNINGS) -O2 -g -fPIC -shared -DFAKE_ICD_$* -o $@ $<
