@@ -45,10 +45,29 @@ static inline float8 sums_of_8(const float *partial) {
     return c.s04152637;
 }
 
-static inline void load_rows(struct tile *tile, global const kv_value *page, int begin, int end) {
-    for (int i = begin; i < end; i++)
+/* `ahead` is a page that is needed next. */
+static inline void load_rows(struct tile *tile, global const kv_value *page, global const kv_value *ahead, int begin,
+                             int end) {
+    for (int i = begin; i < end; i++) {
+        kv_prefetch(ahead + i * KV_ROW(tile->dim), tile->dim);
         for (int c = 0; c * 16 < tile->dim; c++)
             vstore16(kv_load_16(page + i * KV_ROW(tile->dim), c, tile->dim), c, tile->rows + i * tile->stride);
+    }
+}
+
+/* Scores of a lane from the 8 partial sums of each of its keys. */
+static inline void finish_scores(struct tile *tile, int lane, float *partial, int begin, int end, float scale) {
+    float *scores = tile->scores + lane * PAGE_TOKENS;
+    for (int j = 0; j < begin; j++)
+        vstore8((float8)(0.0f), j, partial);
+    for (int j = end; j < PAGE_TOKENS; j++)
+        vstore8((float8)(0.0f), j, partial);
+    for (int j = 0; j < PAGE_TOKENS; j += 8)
+        vstore8(sums_of_8(partial + j * 8) * scale, 0, scores + j);
+    for (int j = 0; j < begin; j++)
+        scores[j] = -INFINITY;
+    for (int j = end; j < PAGE_TOKENS; j++)
+        scores[j] = -INFINITY;
 }
 
 /* Scores of lane a and, where `two`, of the next one. */
@@ -91,19 +110,8 @@ static inline void score(struct tile *tile, int a, bool two, int begin, int end,
         vstore8(dot0.lo + dot0.hi, i, partial);
         vstore8(dot1.lo + dot1.hi, PAGE_TOKENS + i, partial);
     }
-    for (int lane = 0; lane <= two; lane++) {
-        float *scores = tile->scores + (a + lane) * PAGE_TOKENS;
-        for (int j = 0; j < begin; j++)
-            vstore8((float8)(0.0f), lane * PAGE_TOKENS + j, partial);
-        for (int j = end; j < PAGE_TOKENS; j++)
-            vstore8((float8)(0.0f), lane * PAGE_TOKENS + j, partial);
-        for (int j = 0; j < PAGE_TOKENS; j += 8)
-            vstore8(sums_of_8(partial + (lane * PAGE_TOKENS + j) * 8) * scale, 0, scores + j);
-        for (int j = 0; j < begin; j++)
-            scores[j] = -INFINITY;
-        for (int j = end; j < PAGE_TOKENS; j++)
-            scores[j] = -INFINITY;
-    }
+    for (int lane = 0; lane <= two; lane++)
+        finish_scores(tile, a + lane, partial + lane * PAGE_TOKENS * 8, begin, end, scale);
 }
 
 static inline float largest_of(float16 v) {
@@ -172,6 +180,60 @@ static inline void weigh(struct tile *tile, int a, bool two, int begin, int end)
     }
 }
 
+/* ---- one query alone, whose head_dim is a multiple of 16: nothing is kept for others ---- */
+
+static inline void score_alone(struct tile *tile, global const kv_value *page, global const kv_value *ahead, int begin,
+                               int end, float scale) {
+    float partial[PAGE_TOKENS * 8];
+    int dim = tile->dim, i = begin;
+    for (; i + 2 <= end; i += 2) {
+        global const kv_value *row = page + i * KV_ROW(dim), *next = row + KV_ROW(dim);
+        float16 dot0 = 0.0f, dot1 = 0.0f;
+        kv_prefetch(ahead + i * KV_ROW(dim), dim);
+        kv_prefetch(ahead + (i + 1) * KV_ROW(dim), dim);
+        for (int c = 0; c * 16 < dim; c++) {
+            float16 query = vload16(c, tile->query);
+            dot0 = fma(query, kv_load_inner(row, c, dim), dot0);
+            dot1 = fma(query, kv_load_inner(next, c, dim), dot1);
+        }
+        vstore8(dot0.lo + dot0.hi, i, partial);
+        vstore8(dot1.lo + dot1.hi, i + 1, partial);
+    }
+    if (i < end) {
+        float16 dot = 0.0f;
+        for (int c = 0; c * 16 < dim; c++)
+            dot = fma(vload16(c, tile->query), kv_load_inner(page + i * KV_ROW(dim), c, dim), dot);
+        vstore8(dot.lo + dot.hi, i, partial);
+    }
+    finish_scores(tile, 0, partial, begin, end, scale);
+}
+
+static inline void weigh_alone(struct tile *tile, global const kv_value *page, global const kv_value *ahead, int begin,
+                               int end) {
+    int dim = tile->dim, c = 0;
+    const float *scores = tile->scores;
+    float rescale = tile->rescale[0];
+    for (; c * 16 + 32 <= dim; c += 2) {
+        float16 s0 = vload16(c, tile->total) * rescale, s1 = vload16(c + 1, tile->total) * rescale;
+        for (int i = begin; i < end; i++) {
+            global const kv_value *row = page + i * KV_ROW(dim);
+            float16 p = (float16)(scores[i]);
+            if (c == 0)
+                kv_prefetch(ahead + i * KV_ROW(dim), dim);
+            s0 = fma(p, kv_load_inner(row, c, dim), s0);
+            s1 = fma(p, kv_load_inner(row, c + 1, dim), s1);
+        }
+        vstore16(s0, c, tile->total);
+        vstore16(s1, c + 1, tile->total);
+    }
+    if (c * 16 < dim) {
+        float16 s0 = vload16(c, tile->total) * rescale;
+        for (int i = begin; i < end; i++)
+            s0 = fma((float16)(scores[i]), kv_load_inner(page + i * KV_ROW(dim), c, dim), s0);
+        vstore16(s0, c, tile->total);
+    }
+}
+
 /* What the query at `position` sees of the keys that begin at position `base`. */
 static inline int2 seen(const struct attention_args *args, int position, int base, int count) {
     return (int2)(max(first_seen(position, args->window) - base, 0), min(position + 1 - base, count));
@@ -215,7 +277,15 @@ static inline void sum_pages(struct tile *tile, const struct attention_args *arg
         size_t at = ((size_t)own->pages[page] * args->kv_head_count + own->kv_head) * PAGE_TOKENS * KV_ROW(tile->dim);
         int begin = seen(args, own->position, base, PAGE_TOKENS).x;
         int end = seen(args, last_position, base, PAGE_TOKENS).y;
-        load_rows(tile, k + at, begin, end);
+        size_t next_at = ((size_t)own->pages[min(page + 1, last_position / PAGE_TOKENS)] * args->kv_head_count +
+                          own->kv_head) * PAGE_TOKENS * KV_ROW(tile->dim);
+        if (lanes == 1 && tile->dim % 16 == 0) {
+            score_alone(tile, k + at, v + at, begin, end, args->scale);
+            soften(tile, 0);
+            weigh_alone(tile, v + at, k + next_at, begin, end);
+            continue;
+        }
+        load_rows(tile, k + at, v + at, begin, end);
         for (int lane = 0, step; lane < lanes; lane += step) {
             int2 range = seen(args, own->position + lane / heads, base, PAGE_TOKENS);
             bool two = lane + 1 < lanes &&
@@ -228,7 +298,7 @@ static inline void sum_pages(struct tile *tile, const struct attention_args *arg
             if (two)
                 soften(tile, lane + 1);
         }
-        load_rows(tile, v + at, begin, end);
+        load_rows(tile, v + at, k + next_at, begin, end);
         for (int lane = 0, step; lane < lanes; lane += step) {
             int2 range = seen(args, own->position + lane / heads, base, PAGE_TOKENS);
             bool two = lane + 1 < lanes &&

@@ -8,7 +8,7 @@
  * +-127; read as value * scale. A block that is not finite has a NaN for a scale.
  *
  * KV_F16C: half bits become floats by the machine instruction of x86, KV_NATIVE: by the
- * built-in of OpenCL, which GPUs have in hardware; to the same values. */
+ * built-in of OpenCL, which GPUs have in hardware; to the same values. KV_PREFETCH: on x86. */
 #ifndef KERNELS_KV_CACHE_H
 #define KERNELS_KV_CACHE_H
 
@@ -24,18 +24,30 @@
 typedef char kv_value;
 #define KV_ROW(dim) (((dim) + 31) / 32 * 34)   /* kv_values of a row */
 
+static inline float kv_scale(global const kv_value *row, int block, int dim) {
+    ushort bits = ((global const ushort *)(row + (dim + 31) / 32 * 32))[block];
+#ifdef KV_F16C
+    float4 scale;
+    __asm__("vcvtph2ps %1, %0" : "=x"(scale) : "x"((ushort8)(bits)));
+    return scale.x;
+#else
+    return half_to_float_2((int2)(bits)).x;
+#endif
+}
+
 /* Dimensions 16 c and on. */
 static inline float16 kv_load_16(global const kv_value *row, int c, int dim) {
-    global const ushort *scales = (global const ushort *)(row + (dim + 31) / 32 * 32);
-    float scale = half_to_float_2((int2)(scales[c / 2])).x;
-    return convert_float16(convert_int16(vload16(c, row))) * scale;
+    return convert_float16(convert_int16(vload16(c, row))) * kv_scale(row, c / 2, dim);
+}
+
+/* The same of 16 dimensions that are all there. */
+static inline float16 kv_load_inner(global const kv_value *row, int c, int dim) {
+    return kv_load_16(row, c, dim);
 }
 
 /* Dimensions d and d + 1; d even. */
 static inline float2 kv_load_2(global const kv_value *row, int d, int dim) {
-    global const ushort *scales = (global const ushort *)(row + (dim + 31) / 32 * 32);
-    float scale = half_to_float_2((int2)(scales[d / 32])).x;
-    return convert_float2(vload2(0, row + d)) * scale;
+    return convert_float2(vload2(0, row + d)) * kv_scale(row, d / 32, dim);
 }
 
 static inline int16 kv_round(float16 x, float scale) {
@@ -95,6 +107,10 @@ static inline float16 kv_load_whole(global const kv_value *p) {
 #endif
 }
 
+static inline float16 kv_load_inner(global const kv_value *row, int c, int dim) {
+    return kv_load_whole(row + c * 16);
+}
+
 /* Dimensions d and, where there is one, d + 1. */
 static inline float2 kv_load_2(global const kv_value *row, int d, int dim) {
     int next = d + 1 < dim ? d + 1 : d;
@@ -142,6 +158,14 @@ static inline void kv_store_row(global const float *x, int dim, global kv_value 
 }
 
 #endif
+
+/* Have a row in the cache that is needed soon; where it cannot be asked for, it does nothing. */
+static inline void kv_prefetch(global const kv_value *row, int dim) {
+#ifdef KV_PREFETCH
+    for (size_t i = 0; i < KV_ROW(dim) * sizeof (kv_value); i += 64)
+        __asm__ volatile("prefetcht0 (%0)" : : "r"((global const char *)row + i));
+#endif
+}
 
 #endif
 #endif

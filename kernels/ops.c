@@ -63,9 +63,10 @@ static bool open_fixed(struct ops *ops, int first, const char *defines, struct e
 static bool build_fixed(struct ops *ops, struct error *err) {
     const bool has_tiles = ops->is_cpu && !ops->plain_attention;
     const char *const defines[][2] = {
-        [KV_F32] = { "", "" }, [KV_Q8_0] = { "KV_Q8", "KV_Q8" },
+        [KV_F32] = { "", has_tiles ? "KV_PREFETCH" : "" },
         [KV_F16] = { has_tiles ? "KV_HALF" : "KV_HALF KV_NATIVE",
-                     has_tiles ? "KV_HALF KV_F16C" : "KV_HALF KV_NATIVE" },
+                     has_tiles ? "KV_HALF KV_F16C KV_PREFETCH" : "KV_HALF KV_NATIVE" },
+        [KV_Q8_0] = { "KV_Q8", has_tiles ? "KV_Q8 KV_F16C KV_PREFETCH" : "KV_Q8" },
     };
     bool has_f16c = ops_has_f16c(ops->id);
     for (int i = 0; i < FIXED_KERNEL_COUNT; i++) {
