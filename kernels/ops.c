@@ -105,7 +105,8 @@ struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
                 fine = ops_prepare_matmul(ops, is_int8 ? NUMERIC_INT8 : NUMERIC_FLOAT,
                                           (enum weight_layout)layout, weights, options->variants[layout][i],
                                           err);
-        fine = fine && (!options->embed_types[i] || ops_prepare_embed(ops, weights, err));
+        fine = fine && (!options->embed_types[i] || ops_prepare_embed(ops, weights, err)) &&
+               (!(options->gemm_types[i] && options->weight_types[i]) || ops_prepare_expand(ops, weights, err));
     }
     if (fine && ops->compiled_count)
         ops_keep_programs(ops);
@@ -128,13 +129,17 @@ static bool is_software_gpu(cl_device_id id) {
     return strncmp(name, "llvmpipe", 8) == 0;
 }
 
+bool ops_is_cpu(cl_device_id id) {
+    cl_device_type type = 0;
+    clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
+    return (type & CL_DEVICE_TYPE_CPU) && !is_software_gpu(id);
+}
+
 void ops_init(struct ops *ops, cl_context context, cl_device_id id, cl_command_queue queue) {
     *ops = (struct ops) { .context = context, .id = id, .queue = queue };
-    cl_device_type type = 0;
     cl_uint units = 1;
-    clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
     clGetDeviceInfo(id, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
-    ops->is_cpu = (type & CL_DEVICE_TYPE_CPU) && !is_software_gpu(id);
+    ops->is_cpu = ops_is_cpu(id);
     ops->compute_units = units ? units : 1;
 }
 

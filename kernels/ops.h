@@ -35,6 +35,7 @@ struct ops_options {
     bool weight_types[TENSOR_TYPE_COUNT];
     bool packed_types[TENSOR_TYPE_COUNT];   /* the same, for matrices in LAYOUT_R16 */
     bool embed_types[TENSOR_TYPE_COUNT];    /* of tables that rows are gathered from */
+    bool gemm_types[TENSOR_TYPE_COUNT];     /* of `weight_types`, those that op_gemm() will meet */
     uint64_t most_rows;                     /* of a matrix; with a store */
     const struct kernel_store *store;       /* borrowed during ops_new(); NULL: none */
     const struct device *device;            /* whose kernels the store has; the same */

@@ -9,8 +9,8 @@ bool ops_gemm_is_there(struct error *err) {
     return clblast_is_there(err);
 }
 
-static bool prepare_expand(struct ops *ops, enum tensor_type type, struct error *err) {
-    if (ops->expand[type])
+bool ops_prepare_expand(struct ops *ops, enum tensor_type type, struct error *err) {
+    if (ops->expand[type] || type == TENSOR_F32)   /* which is what the library takes */
         return true;
     char define[32];
     snprintf(define, sizeof define, "WEIGHTS_%s", tensor_type_info(type)->name);
@@ -21,6 +21,15 @@ static bool prepare_expand(struct ops *ops, enum tensor_type type, struct error 
     return ops_open_program(ops, &request, (cl_kernel *const[]){ &ops->expand[type] }, err);
 }
 
+bool ops_expand(struct ops *ops, const struct device_matrix *matrix, cl_mem out, uint64_t row, uint64_t rows,
+                struct error *err) {
+    const struct expand_args args = { .row_begin = (arg_int)row, .row_count = (arg_int)rows,
+                                      .columns = (arg_int)matrix->columns };
+    const struct kernel_argument arguments[] = { ARGUMENT(args), ARGUMENT(matrix->buffer), ARGUMENT(out) };
+    const struct launch launch = { { (matrix->columns + 31) / 32, rows }, 16, 64 };
+    return ops_launch(ops, ops->expand[matrix->type], "expand", &launch, arguments, COUNT_OF(arguments), err);
+}
+
 bool op_gemm(struct ops *ops, const struct device_matrix *matrix, cl_mem x, cl_mem y, cl_mem room,
              uint64_t room_bytes, uint32_t token_count, uint32_t y_stride, bool accumulate, struct error *err) {
     const bool is_float = matrix->type == TENSOR_F32;
@@ -29,20 +38,15 @@ bool op_gemm(struct ops *ops, const struct device_matrix *matrix, cl_mem x, cl_m
         return error_set(err, ERROR_FAILED, "a matrix of %u x %u values in the layout '%s' cannot be expanded in %llu "
                          "bytes", matrix->rows, matrix->columns, weight_layout_name(matrix->layout),
                          (unsigned long long)room_bytes);
-    if (!is_float && !prepare_expand(ops, matrix->type, err))
+    if (!ops_prepare_expand(ops, matrix->type, err))
         return false;
     for (uint64_t row = 0, rows; row < matrix->rows; row += rows) {
         rows = matrix->rows - row < at_a_time ? matrix->rows - row : at_a_time;
-        const struct expand_args args = { .row_begin = (arg_int)row, .row_count = (arg_int)rows,
-                                          .columns = (arg_int)matrix->columns };
-        const struct kernel_argument arguments[] = { ARGUMENT(args), ARGUMENT(matrix->buffer), ARGUMENT(room) };
-        const struct launch launch = { { (matrix->columns + 31) / 32, rows }, 16, 64 };
         const struct clblast_product product = {
             .weights = is_float ? matrix->buffer : room, .x = x, .y = y, .token_count = token_count,
             .rows = rows, .columns = matrix->columns, .y_offset = matrix->row_offset + row,
             .y_stride = y_stride, .accumulate = accumulate };
-        if ((!is_float && !ops_launch(ops, ops->expand[matrix->type], "expand", &launch, arguments,
-                                      COUNT_OF(arguments), err)) ||
+        if ((!is_float && !ops_expand(ops, matrix, room, row, rows, err)) ||
             !clblast_multiply(ops->queue, &product, err))
             return false;
     }

@@ -84,6 +84,8 @@ bool ops_launch(struct ops *ops, cl_kernel kernel, const char *name, const struc
 bool ops_launch_fixed(struct ops *ops, enum fixed_kernel which, const struct launch *launch,
                       const struct kernel_argument *arguments, size_t count, struct error *err);
 
+/* A CPU, and a driver that compiles as for one. */
+bool ops_is_cpu(cl_device_id id);
 /* PoCL on x86 whose CPU has the instruction that makes floats of halves. */
 bool ops_has_f16c(cl_device_id id);
 
@@ -93,6 +95,10 @@ bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum weight
                         enum tensor_type type, const char *name, struct error *err);
 void ops_release_matmul(struct ops *ops);
 bool ops_prepare_embed(struct ops *ops, enum tensor_type type, struct error *err);
+/* Rows `row` .. of a matrix as floats, for a library: the kernel, once, and its launch. */
+bool ops_prepare_expand(struct ops *ops, enum tensor_type type, struct error *err);
+bool ops_expand(struct ops *ops, const struct device_matrix *matrix, cl_mem out, uint64_t row, uint64_t rows,
+                struct error *err);
 /* A product with the largest matrix is a large grid. */
 bool ops_grid_is_large(const struct ops *ops, const struct matmul_variant *variant);
 

@@ -53,7 +53,8 @@ static bool rehearse_matrices(struct ops *ops, cl_mem dummy, struct error *err) 
     ops->rehearsed_items = 1;
     for (int type = 0; type < TENSOR_TYPE_COUNT; type++) {
         const struct device_matrix table = { .buffer = dummy, .type = (enum tensor_type)type, .layout = LAYOUT_ROWS };
-        if (ops->embed[type] && !op_embed(ops, &table, dummy, dummy, 0, err))
+        if ((ops->embed[type] && !op_embed(ops, &table, dummy, dummy, 0, err)) ||
+            (ops->expand[type] && !ops_expand(ops, &table, dummy, 0, 0, err)))
             return false;
     }
     return true;

@@ -40,7 +40,9 @@ struct probe_shape {
 struct probe_programs {
     char store[4096];            /* path of the database; "": nothing of this */
     char identity[DEVICE_IDENTITY_SIZE];
+    /* As in struct ops_options of kernels/ops.h. */
     bool weight_types[TENSOR_TYPE_COUNT], packed_types[TENSOR_TYPE_COUNT], embed_types[TENSOR_TYPE_COUNT];
+    bool gemm_types[TENSOR_TYPE_COUNT];
     uint64_t most_rows;          /* of a matrix */
 };
 

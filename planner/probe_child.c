@@ -208,12 +208,31 @@ static bool keep_variant_there(void *context, const struct device *device, const
     return store->inner.keep_variant(store->inner.context, device, key, variant, seconds, reason);
 }
 
+/* The kernels of one class, as phirun's engine asks for them. */
+static bool build_class(const struct opencl_device *device, const struct probe_request *request,
+                        const struct kernel_store *store, cl_context context, cl_command_queue queue, bool is_exact,
+                        struct error *err) {
+    const struct probe_programs *programs = &request->programs;
+    struct ops_options options = { .numeric = is_exact ? NUMERIC_FLOAT : request->numeric,
+                                   .kv_type = is_exact ? KV_F32 : request->kv_type, .store = store,
+                                   .device = &device->info, .most_rows = programs->most_rows };
+    memcpy(options.weight_types, programs->weight_types, sizeof options.weight_types);
+    memcpy(options.packed_types, programs->packed_types, sizeof options.packed_types);
+    memcpy(options.embed_types, programs->embed_types, sizeof options.embed_types);
+    if (!is_exact)
+        memcpy(options.gemm_types, programs->gemm_types, sizeof options.gemm_types);
+    struct ops *ops = ops_new(context, device->id, queue, &options, err);
+    const struct ops_builds *builds = ops ? ops_builds(ops) : NULL;
+    bool ok = ops && (builds->kept == builds->compiled || error_set(err, ERROR_FAILED, "%s", builds->reason));
+    ops_free(ops);
+    return ok;
+}
+
 static bool build_programs(const struct opencl_device *device, const struct probe_request *request,
                            struct error *err) {
     struct plan_store *plans = plan_store_open(request->programs.store, STORE_EXISTING, err);
     cl_context context = plans ? opencl_context(&device->id, 1, err) : NULL;
     cl_command_queue queue = context ? opencl_queue(context, device->id, err) : NULL;
-    struct ops *ops = NULL;
     bool ok = false;
     if (queue) {
         struct talking_store talking = { plan_store_kernels(plans) };
@@ -221,16 +240,9 @@ static bool build_programs(const struct opencl_device *device, const struct prob
                                             .keep_program = talking.inner.keep_program ? keep_and_say : NULL,
                                             .find_variant = find_variant_there,
                                             .keep_variant = talking.inner.keep_variant ? keep_variant_there : NULL };
-        struct ops_options options = { .numeric = request->numeric, .kv_type = request->kv_type, .store = &store,
-                                       .device = &device->info, .most_rows = request->programs.most_rows };
-        memcpy(options.weight_types, request->programs.weight_types, sizeof options.weight_types);
-        memcpy(options.packed_types, request->programs.packed_types, sizeof options.packed_types);
-        memcpy(options.embed_types, request->programs.embed_types, sizeof options.embed_types);
-        ops = ops_new(context, device->id, queue, &options, err);
-        const struct ops_builds *builds = ops ? ops_builds(ops) : NULL;
-        ok = ops && (builds->kept == builds->compiled || error_set(err, ERROR_FAILED, "%s", builds->reason));
+        ok = build_class(device, request, &store, context, queue, false, err) &&
+             build_class(device, request, &store, context, queue, true, err);
     }
-    ops_free(ops);
     if (queue)
         clReleaseCommandQueue(queue);
     if (context)

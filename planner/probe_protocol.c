@@ -21,9 +21,9 @@ static json_t *type_list(const bool types[TENSOR_TYPE_COUNT]) {
 }
 
 static json_t *programs_object(const struct probe_programs *programs) {
-    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:I}", "store", programs->store, "device", programs->identity,
+    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I}", "store", programs->store, "device", programs->identity,
                      "rows", type_list(programs->weight_types), "packed", type_list(programs->packed_types),
-                     "tables", type_list(programs->embed_types),
+                     "tables", type_list(programs->embed_types), "gemm", type_list(programs->gemm_types),
                      "most_rows", (json_int_t)(programs->most_rows & INT64_MAX));
 }
 
@@ -91,6 +91,7 @@ static bool read_programs(const json_t *root, struct probe_programs *programs, s
                      read_types(root, "rows", programs->weight_types, err) &&
                      read_types(root, "packed", programs->packed_types, err) &&
                      read_types(root, "tables", programs->embed_types, err) &&
+                     read_types(root, "gemm", programs->gemm_types, err) &&
                      json_get_u64(root, "most_rows", "request", &programs->most_rows, err));
 }
 

@@ -59,6 +59,7 @@ static bool load_device(struct engine_device *device, struct error *err) {
     struct ops_options options = { .numeric = engine->numeric, .kv_type = engine->kv_type,
                                    .store = engine->kernels, .device = &device->present };
     ops_note_buffers(&options, &device->memory.list);
+    memcpy(options.gemm_types, device->gemm_types, sizeof options.gemm_types);
     device->ops = ops_new(device->context->handle, device->id, device->queue, &options, err);
     if (!device->ops)
         return error_prefix(err, "'%s'", request.device);

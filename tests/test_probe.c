@@ -472,10 +472,13 @@ static void a_request_and_messages_survive_the_way(void **state) {
                                      .kv_head_count = 8, .head_dim = 96, .prefill_tokens = 64,
                                      .together = { .start_s = 12345.678, .turn = 1, .identity = "a|b|\"c\"" } }, back;
     memcpy(request.shapes, small_shapes, sizeof small_shapes);
+    snprintf(request.programs.store, sizeof request.programs.store, "plans.db");
+    request.programs.packed_types[TENSOR_Q4_0] = request.programs.gemm_types[TENSOR_F16] = true;
     char *text = probe_request_text(&request);
     assert_non_null(text);
     ASSERT_OK(probe_request_read(text, &back, &err), err);
     free(text);
+    assert_memory_equal(&back.programs, &request.programs, sizeof back.programs);
     assert_int_equal(back.shape_count, 4);
     assert_memory_equal(back.shapes, request.shapes, 4 * sizeof *back.shapes);
     assert_true(back.token_bytes == request.token_bytes && back.numeric == NUMERIC_INT8 &&

@@ -45,6 +45,12 @@ equal "from binaries alone" 0 "$sources"
 equal "and no kernel is specialised" 0 "$generated"
 equal "which -v need not say" "" "$(grep 'had to be compiled' "$work/err")"
 
+# --exact has kernels of its own, which are made with the others.
+start --exact
+expect "--exact runs" 0 '"ids"'
+equal "from binaries, too" 0 "$sources"
+equal "none of which is specialised" 0 "$generated"
+
 # Any program will do; this one is quick to compile.
 for damage in "update program set binary = zeroblob(length(binary))" "update program set binary_bytes = 1 << 40" "delete from program"; do
     sqlite3 "$PHI_STORE" "$damage where name like '%quantise%'"
