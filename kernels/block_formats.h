@@ -231,20 +231,27 @@ static inline float load_column(global const uchar *row, int column) {
 #endif
 }
 
+/* Columns `column` .. + 7. */
+static inline float8 load_8_columns(global const uchar *row, int column) {
+#if defined(WEIGHTS_F32)
+    return vload8(0, (global const float *)row + column);
+#elif defined(WEIGHTS_F16) && defined(HALVES_F16C)
+    float8 values;
+    __asm__("vcvtph2ps %1, %0" : "=x"(values) : "m"(*(global const ushort8 *)((global const ushort *)row + column)));
+    return values;
+#elif defined(WEIGHTS_F16)
+    return half_to_float_8(convert_int8(vload8(0, (global const ushort *)row + column)));
+#else
+    return as_float8(convert_uint8(vload8(0, (global const ushort *)row + column)) << 16);
+#endif
+}
+
 /* Columns `column` .. + 15. */
 static inline float16 load_columns(global const uchar *row, int column) {
-#if defined(WEIGHTS_F32)
-    return vload16(0, (global const float *)row + column);
-#elif defined(WEIGHTS_F16) && defined(HALVES_F16C)
-    float8 low, high;
-    global const ushort8 *halves = (global const ushort8 *)((global const ushort *)row + column);
-    __asm__("vcvtph2ps %1, %0" : "=x"(low) : "m"(halves[0]));
-    __asm__("vcvtph2ps %1, %0" : "=x"(high) : "m"(halves[1]));
-    return (float16)(low, high);
-#elif defined(WEIGHTS_F16)
+#if defined(WEIGHTS_F16) && !defined(HALVES_F16C)
     return half_to_float_16(convert_int16(vload16(0, (global const ushort *)row + column)));
 #else
-    return as_float16(convert_uint16(vload16(0, (global const ushort *)row + column)) << 16);
+    return (float16)(load_8_columns(row, column), load_8_columns(row, column + 8));
 #endif
 }
 #endif

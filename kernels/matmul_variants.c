@@ -64,9 +64,12 @@ bool ops_has_f16c(cl_device_id id) {
 }
 
 static const struct matmul_variant variants[] = {
-    { .name = "f16c", .source = "kernels/matmul_float.cl", .defines = "HALVES_F16C", .numeric = NUMERIC_FLOAT,
-      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16),
-      .rows = 1, .tile = 4, .cpu_local = 4, .gpu_local = 64, .needs_proof = true, .runs_on = has_f16c },
+    { .name = "f16c", .source = "kernels/matmul_rows.cl", .defines = "HALVES_F16C", .numeric = NUMERIC_FLOAT,
+      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 3, .cpu_local = 1, .gpu_local = 1,
+      .shares_rows = true, .needs_proof = true, .runs_on = has_f16c },
+    { .name = "rows", .source = "kernels/matmul_rows.cl", .defines = "", .numeric = NUMERIC_FLOAT,
+      .layout = LAYOUT_ROWS, .types = FLOAT_TYPES, .rows = 4, .tile = 3, .cpu_local = 1, .gpu_local = 1,
+      .shares_rows = true, .runs_on = ops_is_cpu },
     { .name = "plain", .source = "kernels/matmul_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_ROWS, .types = FLOAT_TYPES | QUANTISED_TYPES,
       .rows = 1, .tile = 4, .cpu_local = 4, .gpu_local = 64 },

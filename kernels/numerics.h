@@ -75,6 +75,7 @@ static inline float_n name(int_n half_bits) {                                   
 }
 DEFINE_HALF_TO_FLOAT(half_to_float_2, float2, int2, as_int2, as_float2)
 DEFINE_HALF_TO_FLOAT(half_to_float_4, float4, int4, as_int4, as_float4)
+DEFINE_HALF_TO_FLOAT(half_to_float_8, float8, int8, as_int8, as_float8)
 DEFINE_HALF_TO_FLOAT(half_to_float_16, float16, int16, as_int16, as_float16)
 
 /* To the nearest half, ties to even; a NaN becomes a quiet one. Adding 0.5 leaves

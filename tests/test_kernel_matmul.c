@@ -53,22 +53,49 @@ static void check_product(const struct kernel_device *device, struct ops *ops, e
 
 /* The reference takes one token after the other: every width equals it, so all widths
  * are equal. */
-static void check_type(enum tensor_type type) {
+static void check_variant(const struct kernel_device *device, enum tensor_type type, const char *variant) {
     static const uint32_t rows[] = { 1, 17, 66 }, tokens[] = { 1, 2, 7, 8, 9, 33 };
     static const uint32_t odd[] = { 32, 96, 320, 304, 5, 47, 1 }, small[] = { 32, 96, 320 }, large[] = { 256, 768 };
     uint32_t block = tensor_type_info(type)->block_values;
     const uint32_t *columns = block == 1 ? odd : block == 32 ? small : large;
     size_t column_count = block == 1 ? 7 : block == 32 ? 3 : 2;
+    struct ops_options options = { .numeric = NUMERIC_FLOAT, .kv_type = KV_F32 };
+    struct error err = { 0 };
+    options.weight_types[type] = true;
+    options.variants[LAYOUT_ROWS][type] = variant;
+    struct ops *ops = ops_new(device->context, device->id, device->queue, &options, &err);
+    ASSERT_OK(ops, err);
+    for (size_t r = 0; r < 3; r++)
+        for (size_t c = 0; c < column_count; c++)
+            for (size_t t = 0; t < 6; t++) {
+                const struct shape shape = { rows[r], columns[c], tokens[t], (r + c + t) % 2 };
+                if (!device->is_simulator || (rows[r] < 20 && tokens[t] < 8 && c < 4))
+                    check_product(device, ops, type, &shape);
+            }
+    ops_free(ops);
+}
+
+static void check_type(enum tensor_type type) {
     for (EACH_KERNEL_DEVICE(device)) {
-        struct ops *ops = kernel_ops(device, type, NUMERIC_FLOAT, KV_F32);
-        for (size_t r = 0; r < 3; r++)
-            for (size_t c = 0; c < column_count; c++)
-                for (size_t t = 0; t < 6; t++) {
-                    const struct shape shape = { rows[r], columns[c], tokens[t], (r + c + t) % 2 };
-                    if (!device->is_simulator || (rows[r] < 20 && tokens[t] < 8 && c < 4))
-                        check_product(device, ops, type, &shape);
-                }
-        ops_free(ops);
+        const char *names[OPS_MOST_VARIANTS];
+        uint32_t count = ops_variants(device->id, NUMERIC_FLOAT, LAYOUT_ROWS, type, names);
+        assert_true(count > 0);
+        for (uint32_t i = 0; i < count; i++)
+            check_variant(device, type, names[i]);
+    }
+}
+
+/* A CPU has a form of its own for floats. */
+static void a_cpu_shares_rows_of_floats(void **state) {
+    (void)state;
+    for (EACH_KERNEL_DEVICE(device)) {
+        const char *names[OPS_MOST_VARIANTS];
+        uint32_t count = ops_variants(device->id, NUMERIC_FLOAT, LAYOUT_ROWS, TENSOR_BF16, names);
+        cl_device_type kind = 0;
+        clGetDeviceInfo(device->id, CL_DEVICE_TYPE, sizeof kind, &kind, NULL);
+        assert_string_equal(names[count - 1], "plain");
+        if (kind & CL_DEVICE_TYPE_CPU && !strstr(device->name, "llvmpipe"))
+            assert_string_equal(names[0], "rows");
     }
 }
 
@@ -111,6 +138,7 @@ int main(void) {
         cmocka_unit_test(q4_k_weights_times_floats),
         cmocka_unit_test(q5_k_weights_times_floats),
         cmocka_unit_test(q6_k_weights_times_floats),
+        cmocka_unit_test(a_cpu_shares_rows_of_floats),
         cmocka_unit_test(a_row_that_ends_inside_a_block_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, kernel_close);
