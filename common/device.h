@@ -35,7 +35,7 @@ struct device {
     char version[128];        /* CL_DEVICE_VERSION */
     uint64_t memory_bytes;    /* reported */
     uint64_t max_buffer_bytes;
-    uint64_t alignment;       /* bytes; CL_DEVICE_MEM_BASE_ADDR_ALIGN / 8, at least 64 */
+    uint64_t alignment;       /* bytes, a power of two; CL_DEVICE_MEM_BASE_ADDR_ALIGN / 8, at least 64 */
     uint32_t compute_units;
     bool unified_memory;
     bool is_cpu_pool;         /* its memory is host RAM: CPUs and integrated GPUs */

@@ -430,6 +430,14 @@ static bool is_software(const char *name) {
     return false;
 }
 
+/* A power of two, since sizes are rounded to it; a driver may report anything. */
+static uint64_t sound_alignment(uint64_t reported) {
+    uint64_t alignment = 64;
+    while (alignment < reported)
+        alignment *= 2;
+    return alignment;
+}
+
 static void describe(cl_device_id id, const char *platform, const char *icd, struct device *info) {
     *info = (struct device){ .usable = true };
     copy_line(platform, info->platform, sizeof info->platform);
@@ -445,8 +453,7 @@ static void describe(cl_device_id id, const char *platform, const char *icd, str
     info->max_buffer_bytes = device_ulong(id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     info->compute_units = device_uint(id, CL_DEVICE_MAX_COMPUTE_UNITS);
     info->unified_memory = device_uint(id, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
-    cl_uint alignment = device_uint(id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8;
-    info->alignment = alignment > 64 ? alignment : 64;
+    info->alignment = sound_alignment(device_uint(id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8);
 
     cl_ulong type = device_ulong(id, CL_DEVICE_TYPE);
     if (type & CL_DEVICE_TYPE_CPU || is_software(info->name))

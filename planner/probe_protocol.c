@@ -209,7 +209,8 @@ static bool read_device(const json_t *root, struct device *device, struct error 
         !json_get_bool(root, "unified", "answer", &device->unified_memory, err) ||
         !json_get_bool(root, "usable", "answer", &device->usable, err))
         return false;
-    if (!device_type_from_name(type, &device->type) || device->alignment < 64 || !device->name[0])
+    if (!device_type_from_name(type, &device->type) || device->alignment < 64 ||
+        (device->alignment & (device->alignment - 1)) || !device->name[0])
         return error_set(err, ERROR_FAILED, "the probe's child describes a device that cannot be");
     device->is_cpu_pool = device->type == DEVICE_CPU || device->type == DEVICE_IGPU;
     return true;

@@ -520,6 +520,7 @@ static void nonsense_from_a_child_is_refused(void **state) {
         "{\"event\": \"value\", \"what\": \"decode\"}",
         "{\"event\": \"device\", \"name\": \"a\", \"type\": \"toaster\", \"alignment\": 64}",
         "{\"event\": \"device\", \"name\": \"\", \"type\": \"cpu\", \"alignment\": 64}",
+        "{\"event\": \"device\", \"name\": \"a\", \"type\": \"cpu\", \"alignment\": 96}",
         "{\"event\": \"device\", \"name\": \"a\", \"type\": \"cpu\", \"alignment\": 64, \"memory\": \"much\"}",
     };
     struct probe_message message;
