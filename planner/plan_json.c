@@ -36,6 +36,13 @@ static void set_real(json_t *object, const char *key, double value) {
     set(object, key, isfinite(value) ? json_real(value) : json_null());
 }
 
+static void set_speeds(json_t *object, double prefill, double decode, double first_token_s, double total_s) {
+    set_real(object, "prefill_tokens_per_s", prefill);
+    set_real(object, "decode_tokens_per_s", decode);
+    set_real(object, "first_token_s", first_token_s);
+    set_real(object, "total_s", total_s);
+}
+
 static void set_text(json_t *object, const char *key, const char *value) {
     set(object, key, string_value(value));
 }
@@ -158,10 +165,8 @@ bool plan_report_json(const struct plan *plan, const struct plan_extra *extra, s
             set(entry, "chosen", json_boolean(figures->is_chosen));
             set(entry, "fits", json_boolean(figures->fits));
             set_bytes(entry, "weight_bytes", figures->weight_bytes);
-            set_real(entry, "prefill_tokens_per_s", figures->prefill_tokens_per_s);
-            set_real(entry, "decode_tokens_per_s", figures->decode_tokens_per_s);
-            set_real(entry, "first_token_s", figures->first_token_s);
-            set_real(entry, "total_s", figures->total_s);
+            set_speeds(entry, figures->prefill_tokens_per_s, figures->decode_tokens_per_s, figures->first_token_s,
+                       figures->total_s);
             json_array_append_new(weights, entry);
         }
         set(root, "weights", weights);
@@ -170,10 +175,7 @@ bool plan_report_json(const struct plan *plan, const struct plan_extra *extra, s
         const struct plan_alternative *other = &extra->alternatives[i];
         json_t *entry = json_object();
         set_text(entry, "devices", other->devices);
-        set_real(entry, "prefill_tokens_per_s", other->prefill_tokens_per_s);
-        set_real(entry, "decode_tokens_per_s", other->decode_tokens_per_s);
-        set_real(entry, "first_token_s", other->first_token_s);
-        set_real(entry, "total_s", other->total_s);
+        set_speeds(entry, other->prefill_tokens_per_s, other->decode_tokens_per_s, other->first_token_s, other->total_s);
         json_array_append_new(alternatives, entry);
     }
     set(root, "alternatives", alternatives);
