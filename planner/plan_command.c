@@ -11,6 +11,7 @@
 #include "planner/stream_rate.h"
 #include "planner/weights_option.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ struct model *command_open_model(const struct command *command, const char *argu
         options.has_assumed_type = tensor_type_from_name(command->options->request.dtype, &options.assumed_type);
     if (model_source_resolve(&source, argument, err)) {
         if (source.from_hub)
-            fprintf(stderr, "phiplan: '%s' is %s\n", argument, source.path);
+            command_say("'%s' is %s", argument, source.path);
         model = model_open(&source, &options, err);
     }
     model_source_release(&source);
@@ -74,6 +75,16 @@ bool command_print(struct text *text, struct error *err) {
     if (fwrite(text->bytes, 1, text->length, stdout) != text->length || fflush(stdout) != 0)
         return error_set(err, ERROR_FAILED, "cannot write the result to standard output");
     return true;
+}
+
+void command_say(const char *format, ...) {
+    char sentence[8192];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    text_defuse(sentence, false);
+    fprintf(stderr, "phiplan: %s\n", sentence);
 }
 
 /* ---- the plan ---- */

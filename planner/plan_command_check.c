@@ -169,8 +169,8 @@ bool plan_command_check(const struct command *command, struct error *err) {
         print_table(check, &text);
     ok = ok && command_print(&text, err);
     if (ok && !command->options->dry_run)
-        fprintf(stderr, "phiplan: plan %lld and the next plans of '%s' use the fitted constants\n",
-                (long long)plan->id, plan->model_name);
+        command_say("plan %lld and the next plans of '%s' use the fitted constants", (long long)plan->id,
+                    plan->model_name);
 
 cleanup:
     if (check)

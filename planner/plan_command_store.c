@@ -103,10 +103,9 @@ bool plan_command_remove(const struct command *command, struct error *err) {
     bool ok = plan || is_broken ? plan_store_remove_plan(store, plan ? plan->id : id, err)
                                 : error_set(err, unsound.kind, "%s", unsound.text);
     if (ok && plan)
-        fprintf(stderr, "phiplan: removed plan %lld '%s' of %s\n", (long long)plan->id, plan->name,
-                plan->model_name);
+        command_say("removed plan %lld '%s' of %s", (long long)plan->id, plan->name, plan->model_name);
     else if (ok)
-        fprintf(stderr, "phiplan: removed plan %lld, of which this was wrong: %s\n", (long long)id, unsound.text);
+        command_say("removed plan %lld, of which this was wrong: %s", (long long)id, unsound.text);
     plan_free(plan);
     plan_store_close(store);
     return ok;

@@ -60,4 +60,7 @@ struct plan *command_find_plan_named(const struct command *command, struct plan_
 /* Write to stdout, defused (common/text.h); a closed pipe or a full disk is an error. */
 bool command_print(struct text *text, struct error *err);
 
+/* A sentence to stderr after "phiplan: ", defused: for those with names from stores and models. */
+void command_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 #endif

@@ -137,7 +137,11 @@ fi
 run "$phiplan" "$model" --db "$work/other.db" --ctx 64
 expect "--db names another store" 0 "plan       1 'default'"
 if command -v sqlite3 > /dev/null; then
-    sqlite3 "$work/other.db" "update plan set unit_count = 0, model_name = char(27) || '[31mred'"
+    sqlite3 "$work/other.db" "update plan set model_name = char(27) || '[31mred'"
+    cp "$work/other.db" "$work/others.db"
+    run "$phiplan" rm 1 --db "$work/others.db"
+    expect "a plan with such a name can be removed" 0 "of ?[31mred"
+    sqlite3 "$work/other.db" "update plan set unit_count = 0"
     run "$phiplan" list --db "$work/other.db"
     expect "a name from another's store is listed" 0 "?[31mred"
     equal "and does not steer the terminal" 0 "$(tr -dc '\033' < "$work/out" | wc -c)"
