@@ -4,6 +4,7 @@
 #include "common/host_cpu.h"
 #include "common/model.h"
 #include "common/text.h"
+#include "kernels/ops_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,15 +18,17 @@ static const struct embedded_file *find_source(const char *name) {
 }
 
 /* "-D A -D B", and what this device needs to round division and square root
- * correctly. The same text for the same device: it is part of a driver's cache key.
+ * correctly, and fma() where a GPU has no instruction for it.
+ * The same text for the same device: it is part of a driver's cache key.
  * Without -w, PoCL counts on stderr its warnings that vectors of 16 floats depend
  * on the CPU's features, which its own library is built for. */
 static bool write_options(cl_device_id id, const char *defines, char *options, size_t size) {
     cl_device_fp_config config = 0;
     clGetDeviceInfo(id, CL_DEVICE_SINGLE_FP_CONFIG, sizeof config, &config, NULL);
-    size_t used = (size_t)snprintf(options, size, "-cl-std=CL1.2 -w%s",
+    size_t used = (size_t)snprintf(options, size, "-cl-std=CL1.2 -w%s%s",
                                    config & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT
-                                       ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
+                                       ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
+                                   config & CL_FP_FMA || ops_is_cpu(id) ? "" : " -D FMA_OF_FLOATS");
     while (used < size && *defines) {
         int length = (int)strcspn(defines, " ");
         used += (size_t)snprintf(options + used, size - used, " -D %.*s", length, defines);

@@ -13,14 +13,8 @@
 #define PACKED_TYPES (TYPE_BIT(TENSOR_Q8_0) | TYPE_BIT(TENSOR_Q4_0) | TYPE_BIT(TENSOR_Q4_1) | TYPE_BIT(TENSOR_Q4_K) | \
                       TYPE_BIT(TENSOR_Q6_K))
 
-static bool is_cpu(cl_device_id id) {
-    cl_device_type type = 0;
-    clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
-    return type & CL_DEVICE_TYPE_CPU;
-}
-
-static bool is_no_cpu(cl_device_id id) {
-    return !is_cpu(id);
+static bool runs_as_gpu(cl_device_id id) {
+    return !ops_is_cpu(id);
 }
 
 /* PoCL compiles for the CPU of this process and takes inline assembly; others refuse
@@ -28,7 +22,7 @@ static bool is_no_cpu(cl_device_id id) {
 static bool is_pocl_cpu(cl_device_id id) {
     cl_platform_id platform = NULL;
     char name[128] = "";
-    if (!is_cpu(id) || clGetDeviceInfo(id, CL_DEVICE_PLATFORM, sizeof platform, &platform, NULL) ||
+    if (!ops_is_cpu(id) || clGetDeviceInfo(id, CL_DEVICE_PLATFORM, sizeof platform, &platform, NULL) ||
         clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name, name, NULL))
         return false;
     return !strcmp(name, "Portable Computing Language");
@@ -85,7 +79,7 @@ static const struct matmul_variant variants[] = {
       .shares_rows = true, .needs_proof = true, .runs_on = has_avx2 },
     { .name = "scalar", .source = "kernels/matmul_r16.cl", .defines = "DOT4_SCALAR", .numeric = NUMERIC_INT8,
       .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 1, .tile = 8, .cpu_local = 16, .gpu_local = 64,
-      .runs_on = is_no_cpu },
+      .runs_on = runs_as_gpu },
     { .name = "plain", .source = "kernels/matmul_r16.cl", .defines = "", .numeric = NUMERIC_INT8,
       .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 16, .tile = 8, .cpu_local = 1, .gpu_local = 1,
       .shares_rows = true },

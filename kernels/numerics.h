@@ -10,6 +10,44 @@
 
 #ifdef __OPENCL_VERSION__
 #pragma OPENCL FP_CONTRACT OFF
+
+/* FMA_OF_FLOATS: for drivers whose fma() is a function of some hundred operations with
+ * branches, which Mesa's llvmpipe takes many minutes to compile. Product and sums are taken with
+ * their errors, all exact; of the two last errors the sum is rounded to odd (inexact and even:
+ * one step towards its own error), so that the last addition is the only rounding that counts.
+ * Right where the product and its error are normal numbers; elsewhere it may be off by the
+ * rounding of the error. What is not finite comes from the plain sum. */
+#ifdef FMA_OF_FLOATS
+#define UPPER_HALF 0xfffff000   /* of a float: 12 bits, like the rest */
+#define DEFINE_FMA(n)                                                                        \
+static inline float##n fma_parts_sum##n(float##n a, float##n b, float##n *error) {           \
+    float##n sum = a + b, part = sum - a;                                                    \
+    *error = (a - (sum - part)) + (b - part);                                                \
+    return sum;                                                                              \
+}                                                                                            \
+static inline float##n __attribute__((overloadable)) fma_of_floats(float##n a, float##n b,   \
+                                                                   float##n c) {             \
+    float##n a_high = as_float##n(as_int##n(a) & (int##n)(UPPER_HALF)), a_low = a - a_high;  \
+    float##n b_high = as_float##n(as_int##n(b) & (int##n)(UPPER_HALF)), b_low = b - b_high;  \
+    float##n product = a * b, plain = product + c, c_error, sum_error, last_error;           \
+    float##n error = (a_high * b_high - product + a_high * b_low + a_low * b_high)           \
+                     + a_low * b_low;                                                        \
+    float##n addend = fma_parts_sum##n(c, error, &c_error);                                  \
+    float##n sum = fma_parts_sum##n(product, addend, &sum_error);                            \
+    float##n last = fma_parts_sum##n(c_error, sum_error, &last_error);                       \
+    int##n bits = as_int##n(last), errors = as_int##n(last_error), magnitude = errors << 1;  \
+    int##n step = ((errors ^ bits) >> 31) | 1;                                               \
+    int##n is_inexact = (magnitude | -magnitude) >> 31, is_even = (bits & 1) - 1;            \
+    int##n exact = as_int##n(sum + as_float##n(bits + (step & is_inexact & is_even)));       \
+    int##n is_finite = ((as_int##n(plain) & 0x7f800000) - 0x7f800000) >> 31;                 \
+    return as_float##n((exact & is_finite) | (as_int##n(plain) & ~is_finite));               \
+}
+DEFINE_FMA()
+DEFINE_FMA(4)
+DEFINE_FMA(8)
+DEFINE_FMA(16)
+#define fma fma_of_floats
+#endif
 #else
 #include <math.h>
 #include <stdint.h>

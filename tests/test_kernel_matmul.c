@@ -1,7 +1,9 @@
 #include "tests/support_kernels.h"
 
+#include "kernels/kernel_program.h"
 #include "tests/reference_ops.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +127,60 @@ static void a_row_that_ends_inside_a_block_is_refused(void **state) {
     }
 }
 
+/* fma(a, b, c) for every row's a and c and every token's b: with 17 columns, the first and
+ * the last meet in one partial sum. Half of the values bring the sum to the middle between two
+ * floats but for a last bit far below. */
+static void fma_made_of_floats_rounds_once(void **state) {
+    (void)state;
+    enum { ROWS = 96, TOKENS = 96, COLUMNS = 17 };
+    struct random random = { 5 };
+    float *weights = test_alloc(ROWS * COLUMNS * sizeof *weights), *x = test_alloc(TOKENS * COLUMNS * sizeof *x);
+    float *got = test_alloc(ROWS * TOKENS * sizeof *got), *want = test_alloc(ROWS * TOKENS * sizeof *want);
+    for (int i = 0; i < ROWS; i++) {
+        float tiny = ldexpf(1.0f, -(i / 2 % 23 + 1)), sign = i & 4 ? -1.0f : 1.0f;
+        float *a = &weights[i * COLUMNS + 16], *c = &weights[i * COLUMNS], *b = &x[i * COLUMNS + 16];
+        *a = i & 1 ? 1.0f + tiny : random_float(&random);
+        *b = i & 1 ? ldexpf(sign * (1.0f - tiny), -24) : ldexpf(random_float(&random), -(int)(random_bits(&random) % 40));
+        *c = i % 4 == 3 ? -sign * (1.0f + ldexpf((float)(i | 1), -23)) : i & 1 ? 1.0f + ldexpf(1.0f, -23)
+                                                                              : random_float(&random);
+        x[i * COLUMNS] = 1.0f;
+    }
+    for (int t = 0; t < TOKENS; t++)
+        for (int r = 0; r < ROWS; r++)
+            want[t * ROWS + r] = fmaf(weights[r * COLUMNS + 16], x[t * COLUMNS + 16], weights[r * COLUMNS]) + 0.0f;
+    for (EACH_KERNEL_DEVICE(device)) {
+        struct error err = { 0 };
+        cl_int code;
+        cl_program program = kernel_program_build(device->context, device->id, "kernels/matmul_float.cl",
+                                                  "WEIGHTS_F32 FMA_OF_FLOATS", &err);
+        ASSERT_OK(program, err);
+        cl_kernel kernel = clCreateKernel(program, "matmul_one", &code);
+        assert_int_equal(code, CL_SUCCESS);
+        const struct matmul_args args = { .token_count = TOKENS, .rows = ROWS, .columns = COLUMNS, .y_stride = ROWS };
+        cl_mem weight_buffer = kernel_buffer(device, ROWS * COLUMNS * sizeof *weights, weights);
+        cl_mem x_buffer = kernel_buffer(device, TOKENS * COLUMNS * sizeof *x, x);
+        cl_mem y_buffer = kernel_buffer(device, ROWS * TOKENS * sizeof *got, NULL);
+        const size_t global[2] = { ROWS, TOKENS }, local[2] = { 1, 1 };
+        assert_int_equal(clSetKernelArg(kernel, 0, sizeof args, &args), CL_SUCCESS);
+        assert_int_equal(clSetKernelArg(kernel, 1, sizeof weight_buffer, &weight_buffer), CL_SUCCESS);
+        assert_int_equal(clSetKernelArg(kernel, 2, sizeof x_buffer, &x_buffer), CL_SUCCESS);
+        assert_int_equal(clSetKernelArg(kernel, 3, sizeof y_buffer, &y_buffer), CL_SUCCESS);
+        assert_int_equal(clEnqueueNDRangeKernel(device->queue, kernel, 2, NULL, global, local, 0, NULL, NULL),
+                         CL_SUCCESS);
+        kernel_read(device, y_buffer, got, ROWS * TOKENS * sizeof *got);
+        assert_bytes(device, "fma", got, want, ROWS * TOKENS * sizeof *got);
+        kernel_release(weight_buffer);
+        kernel_release(x_buffer);
+        kernel_release(y_buffer);
+        clReleaseKernel(kernel);
+        clReleaseProgram(program);
+    }
+    free(weights);
+    free(x);
+    free(got);
+    free(want);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(f32_weights_times_floats),
@@ -140,6 +196,7 @@ int main(void) {
         cmocka_unit_test(q6_k_weights_times_floats),
         cmocka_unit_test(a_cpu_shares_rows_of_floats),
         cmocka_unit_test(a_row_that_ends_inside_a_block_is_refused),
+        cmocka_unit_test(fma_made_of_floats_rounds_once),
     };
     return cmocka_run_group_tests(tests, NULL, kernel_close);
 }
