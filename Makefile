@@ -84,6 +84,9 @@ check-fast: all $(TESTS) $(BUILD)/tests/bench_read  ## build and run the tests, 
 check-kernels: $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_kernel_*.c))  ## run the kernel tests on oclgrind
 	$(Q)test -n "$^"
 	$(Q)BUILD=$(BUILD) sh tests/run_tests.sh tests/cli/test_kernels_simulated.sh
+check-rig: all demo-model  ## gather OpenCL platforms (PoCL, llvmpipe, Intel's) and let them generate one text together
+	$(Q)sh tests/tools/make_rig.sh build/rig
+	$(Q)OCL_ICD_VENDORS=$(CURDIR)/build/rig/vendors RUSTICL_ENABLE=llvmpipe BUILD=$(BUILD) SHOW='^# rig:' sh tests/run_tests.sh tests/cli/test_rig.sh
 check-clblast: $(BUILD)/tests/test_kernel_gemm $(BUILD)/tests/test_clblast  ## run the tests that make CLBlast compile its kernels
 	$(Q)CLBLAST=1 BUILD=$(BUILD) SHARED=$(SHARED) sh tests/run_tests.sh $^
 check-mutations: all $(BUILD)/tests/test_mutations  ## run both programs on damaged model files (MUTATIONS=5000)
@@ -155,7 +158,7 @@ clean:  ## remove everything that was built
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: packages test-packages demo-model demo check bench bench-plans bench-predictions bench-start install uninstall check-fast check-kernels check-clblast check-fuzz check-mutations fuzz fuzz-programs all programs test-programs check-layers clean help
+.PHONY: packages test-packages demo-model demo check bench bench-plans bench-predictions bench-start install uninstall check-fast check-kernels check-rig check-clblast check-fuzz check-mutations fuzz fuzz-programs all programs test-programs check-layers clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)

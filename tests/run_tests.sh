@@ -4,6 +4,7 @@
 #
 # JOBS=N   so many programs at a time (default: the number of cores). Scripts run one after
 #          the other, and alone: they look at times and at what processes leave behind.
+# SHOW=RE  show the lines of their output that match, too
 export CMOCKA_MESSAGE_OUTPUT=TAP
 
 # One program; prints its line and, where it failed, its log.
@@ -31,6 +32,7 @@ run_one() {
     printf '%-44s %4d passed %3d failed %3d skipped  %4ds\n' "$program" "$ok" "$bad" "$skip" $(($(date +%s) - started))
     [ -z "$again" ] || echo "$again"
     grep -i '^# skip' "$log" | sort | uniq -c | sed 's/^/    /'
+    [ -z "$SHOW" ] || grep -e "$SHOW" "$log" | sed 's/^/    /'
     [ "$bad" -eq 0 ] || { echo "---- $program (exit $status)"; grep -v '^ok ' "$log" | tail -n 60; echo "----"; }
     rm -f "$log"
 }
