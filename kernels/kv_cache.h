@@ -63,12 +63,8 @@ static inline void kv_store_row(global const float *x, int dim, global kv_value 
         float16 low = left >= 16 ? vload16(2 * block, x) : load_tail(x + 32 * block, left);
         float16 high = left >= 32 ? vload16(2 * block + 1, x)
                                   : load_tail(x + 32 * block + 16, left > 16 ? left - 16 : 0);
-        float16 magnitude = fmax(fabs(low), fabs(high));
-        float8 m8 = fmax(magnitude.lo, magnitude.hi);
-        float4 m4 = fmax(m8.lo, m8.hi);
-        float2 m2 = fmax(m4.lo, m4.hi);
-        /* x * 0 is 0 or NaN: fmax() above lost the NaNs. */
-        float exact = fmax(m2.x, m2.y) / 127.0f + sum_16(low * 0.0f + high * 0.0f);
+        int largest = largest_magnitude(low, high);
+        float exact = largest < 0x7f800000 ? as_float(largest) / 127.0f : NAN;
         ushort bits = float_to_half_16((float16)(exact)).s0;
         float scale = half_to_float_2((int2)(bits)).x;
         int16 q0 = 0, q1 = 0;

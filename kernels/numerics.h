@@ -136,6 +136,16 @@ static inline float sum_16(float16 s) {
     return c.x + c.y;
 }
 
+/* The bits of the largest |x|. As integers, magnitudes of floats are in the same order, and
+ * infinities and NaNs come last. */
+static inline int largest_magnitude(float16 low, float16 high) {
+    int16 m = max(as_int16(low) & 0x7fffffff, as_int16(high) & 0x7fffffff);
+    int8 m8 = max(m.lo, m.hi);
+    int4 m4 = max(m8.lo, m8.hi);
+    int2 m2 = max(m4.lo, m4.hi);
+    return max(m2.x, m2.y);
+}
+
 /* The first `count` < 16 values at p, then zeros. */
 static inline float16 load_tail(global const float *p, int count) {
     float values[16];

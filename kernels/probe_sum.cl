@@ -9,6 +9,8 @@
  * Speed:  bound by reading x, a line of 64 bytes a work-item, so its time gives a
  *         first bandwidth (and shows a device that emulates fma).
  * Host:   planner/probe_child.c. Test: tests/test_probe.c. */
+#include "kernels/numerics.h"
+
 kernel void probe_sum(int count, global const uint16 *restrict x, global uint16 *restrict sums,
                       global float16 *restrict fused) {
     size_t items = get_global_size(0), i = get_global_id(0);

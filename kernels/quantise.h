@@ -20,12 +20,8 @@ static inline int16 round_to_int8(float16 x, float scale) {
 
 static inline void quantise_block(float16 low, float16 high, size_t block, global char *values,
                            global float *scales, global int *sums) {
-    float16 magnitude = fmax(fabs(low), fabs(high));
-    float8 m8 = fmax(magnitude.lo, magnitude.hi);
-    float4 m4 = fmax(m8.lo, m8.hi);
-    float2 m2 = fmax(m4.lo, m4.hi);
-    /* x * 0 is 0 or NaN: fmax() above lost the NaNs. */
-    float scale = fmax(m2.x, m2.y) / (float)QUANTISE_LIMIT + sum_16(low * 0.0f + high * 0.0f);
+    int largest = largest_magnitude(low, high);
+    float scale = largest < 0x7f800000 ? as_float(largest) / (float)QUANTISE_LIMIT : NAN;
     int16 q0 = 0, q1 = 0;
     if (scale > 0.0f) {
         q0 = round_to_int8(low, scale);
