@@ -36,7 +36,7 @@ ids=1,9690,198,2683,359,253,5356,5646
 text() { "$phirun" "$model" --raw -p 'The capital of France is' -n 24 --ignore-eos 2> "$work/err"; }
 logits() { rm -f "$work/$1"; run "$phirun" logits "$model" --ids $ids --last --out "$work/$1"; }
 # holding: how many devices hold something in the newest plan
-holding() { sqlite3 "$PHI_STORE" "select count(distinct device) from shard where plan = (select max(id) from plan)"; }
+holding() { sqlite3 "$PHI_STORE" "select count(distinct device) from shard where plan = (select max(id) from plan) and device <> 'host'"; }
 # together NAME: the newest plan is on all devices, and gives what the first device gives alone
 together() {
     equal "$1: every platform takes part" $count "$(holding)"

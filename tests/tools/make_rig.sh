@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gather OpenCL platforms for `make check-rig` in FOLDER/vendors: every driver of this system,
-# and Intel's CPU runtime from pip (about 150 MB to fetch, 400 MB on the disk; its licence is
-# the Intel EULA for Developer Tools). What cannot be had is left out, with the reason.
+# and Intel's CPU runtime from pip (400 MB on the disk; its licence is the Intel EULA for
+# Developer Tools). What cannot be had is left out, with the reason.
 # usage: make_rig.sh FOLDER
 folder=$1
 runtime='intel-opencl-rt==2026.2.0 intel-cmplr-lib-rt==2026.2.0 tbb==2023.2.0'
