@@ -1,12 +1,12 @@
 #include "planner/probe_hop.h"
 
+#include "common/clock.h"
 #include "planner/probe_process.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* ---- in the child ---- */
 
@@ -25,12 +25,6 @@ struct relay {
 };
 
 struct runner { struct relay *relay; uint32_t side; };
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* Little work, as a launch is. */
 static cl_int work(const struct relay *relay, uint32_t side) {
@@ -68,18 +62,18 @@ static bool run_hops(struct relay *relay, uint32_t hops, double *seconds, struct
     pthread_t other;
     relay->turn = 0;
     relay->left = hops;
-    double start = now();
+    double start = seconds_now();
     if (pthread_create(&other, NULL, run, &runners[1]) != 0)
         return error_set(err, ERROR_FAILED, "cannot measure a hop: no thread can be started");
     run(&runners[0]);
     pthread_join(other, NULL);
-    *seconds = now() - start;
+    *seconds = seconds_now() - start;
     return relay->code == CL_SUCCESS || opencl_failed(err, relay->code, "cannot hand a buffer over");
 }
 
 /* The same work without a hop, from a queue that is full of it. */
 static bool run_alone(struct relay *relay, double *seconds, struct error *err) {
-    double start = now();
+    double start = seconds_now();
     cl_int code = CL_SUCCESS;
     for (uint32_t side = 0; side < 2 && code == CL_SUCCESS; side++) {
         for (uint32_t i = 0; i < ROUNDS && code == CL_SUCCESS; i++)
@@ -87,7 +81,7 @@ static bool run_alone(struct relay *relay, double *seconds, struct error *err) {
         if (code == CL_SUCCESS)
             code = clFinish(relay->queues[side]);
     }
-    *seconds = now() - start;
+    *seconds = seconds_now() - start;
     return code == CL_SUCCESS || opencl_failed(err, code, "cannot fill a buffer");
 }
 

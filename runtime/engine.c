@@ -54,6 +54,10 @@ static bool load_device(struct engine_device *device, struct error *err) {
         .artifacts = device->artifacts,
         .in_place = device->present.unified_memory && !engine->discrete,
     };
+    for (uint32_t k = 0; k < STAGE_COUNT; k++) {
+        const uint32_t slot = device->place * STAGE_COUNT + k;
+        request.stages[k] = slot < engine->pass_count ? engine->stages[slot] : NULL;
+    }
     if (!shard_load(&device->memory, &request, err))
         return false;
     struct ops_options options = { .numeric = engine->numeric, .kv_type = engine->kv_type,
@@ -90,6 +94,12 @@ static bool map_table(struct engine *engine, struct error *err) {
     return ok;
 }
 
+static bool is_together(const struct engine_device *a, const struct engine_device *b) {
+    const struct engine *engine = a->engine;
+    return a == b || (a->platform == b->platform && engine->apart != 1 &&
+                      (!engine->apart || (a != engine->devices && b != engine->devices)));
+}
+
 /* One context for the devices of a platform, a queue and a thread for each device. */
 static bool start_devices(struct engine *engine, struct error *err) {
     for (uint32_t i = 0; i < engine->device_count; i++) {
@@ -99,7 +109,7 @@ static bool start_devices(struct engine *engine, struct error *err) {
             cl_device_id ids[PLAN_MAX_DEVICES];
             uint32_t count = 0;
             for (uint32_t j = i; j < engine->device_count; j++)
-                if (engine->devices[j].platform == device->platform)
+                if (is_together(&engine->devices[j], device))
                     ids[count++] = engine->devices[j].id;
             struct engine_context *context = &engine->contexts[engine->context_count];
             context->handle = opencl_context(ids, count, err);
@@ -107,7 +117,7 @@ static bool start_devices(struct engine *engine, struct error *err) {
                 return error_prefix(err, "'%s'", name);
             engine->context_count++;
             for (uint32_t j = i; j < engine->device_count; j++)
-                if (engine->devices[j].platform == device->platform)
+                if (is_together(&engine->devices[j], device))
                     engine->devices[j].context = context;
         }
         device->queue = opencl_queue(device->context->handle, device->id, err);
@@ -168,6 +178,7 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     engine->store_path = options ? options->store_path : NULL;
     engine->watchdog_seconds = options ? options->watchdog_seconds : 0;
     engine->discrete = options && options->discrete;
+    engine->apart = options ? options->apart : 0;
     engine->keep_pages = options && options->keep_pages;
     engine->measure_hops = options && options->measure_hops;
     engine->kernels = options ? options->kernels : NULL;
@@ -176,7 +187,8 @@ struct engine *engine_open(const struct model *model, const struct plan *plan,
     /* The passes gather embeddings into staging: they come after loading. */
     if (engine_check_plan(engine, err) && take_gemm_types(engine, options, err) && engine_find_devices(engine, err) && engine_check_memory(engine, err) &&
         engine_open_artifacts(engine, artifact_paths, err) && allocate(engine, err) && map_table(engine, err) &&
-        start_devices(engine, err) && engine_run_all(engine, load_device, err) && engine_hops_init(engine, err) &&
+        start_devices(engine, err) && engine_hops_prepare(engine, err) &&
+        engine_run_all(engine, load_device, err) && engine_hops_init(engine, err) &&
         engine_passes_init(engine, err)) {
         engine->is_loaded = true;
         engine->kernels = NULL;
@@ -206,6 +218,7 @@ void engine_close(struct engine *engine) {
     for (uint32_t i = 0; i < engine->context_count; i++)
         clReleaseContext(engine->contexts[i].handle);
     engine_passes_release(engine);
+    engine_hops_release(engine);
     engine_release_artifacts(engine);
     file_map_release(&engine->table);
     rope_release(&engine->rope);

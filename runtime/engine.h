@@ -34,6 +34,8 @@ struct engine_options {
     bool keep_pages;               /* a sliding window keeps the pages that it no longer needs */
     bool measure_hops;             /* wait before and after each hand-over, and count it */
     bool discrete;                 /* for tests: copy to every device, as if it had memory of its own */
+    uint32_t apart;                /* for tests, as if they were of other platforms: 1: a context for each device, */
+                                   /* 2: one for the first and one for the others                             */
 };
 
 /* Packed units of the plan whose artifact is missing or damaged, so that they had to be
@@ -54,6 +56,7 @@ struct engine_compiled {
 enum hop_way {
     HOP_STAGED,                    /* read into the host's memory, written from there */
     HOP_SHARED,                    /* both use one buffer of their context: nothing is copied */
+    HOP_MAPPED,                    /* a buffer of each context, on the same memory of the host: nothing is copied */
     HOP_WAYS
 };
 const char *hop_way_phrase(enum hop_way way);   /* "through the host's memory" */

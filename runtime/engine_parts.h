@@ -32,6 +32,10 @@ struct engine_context {
     cl_context handle;
     uint32_t device_count;
     cl_mem residuals[PLAN_MAX_DEVICES];    /* [device_count] theirs, borrowed; see engine_hop.c */
+    cl_command_queue queue;                /* of one of them, borrowed */
+    uint32_t mapped_count;                 /* passes whose staging's memory is a buffer here, by slot */
+    cl_mem mapped[PLAN_MAX_DEVICES];       /* [mapped_count] borrowed */
+    bool is_given[PLAN_MAX_DEVICES];       /* [mapped_count] unmapped: the devices may use it, the host may not */
 };
 
 struct engine_device {
@@ -41,6 +45,7 @@ struct engine_device {
     cl_platform_id platform;
     cl_device_id id;
     struct engine_context *context;        /* one of the engine's */
+    uint32_t place;                        /* among the devices of its context */
     cl_command_queue queue;
     struct device_worker *worker;
     struct ops *ops;                       /* of the worker's thread */
@@ -108,7 +113,9 @@ struct pass {
     double hop_started;                    /* worker_clock() when the last segment was computed */
     /* Where the residual is between two segments: at most one is set. */
     const float *residual;                 /* on the host */
-    const struct engine_context *shared;   /* in its buffer for the pass's slot */
+    const struct engine_context *shared;   /* in `buffer`, which is of that context */
+    cl_mem buffer;                         /* what the segment that runs, or has run, works on */
+    bool is_mapped;                        /* it is one of context->mapped */
     bool is_output;                        /* of a segment of slices: the second phase */
     uint32_t slices_left;                  /* devices that have not arrived; under engine->lock */
     struct slice_message slices[PLAN_MAX_DEVICES];
@@ -137,6 +144,8 @@ struct engine {
     struct engine_unpacked unpacked;
     const struct kernel_store *kernels;    /* borrowed while opening; NULL: none */
     bool discrete, keep_pages, measure_hops;   /* see engine_options */
+    uint32_t apart;
+    float *stages[PLAN_MAX_DEVICES];       /* [pass_count] owned: staging that several contexts map; NULL: none do */
 
     bool has_host_embed;
     struct file_map table;                 /* the embedding's rows, as stored */
@@ -197,8 +206,13 @@ bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, 
 /* From a worker: the task or pass whose flag this is has come to its end. */
 void engine_arrived(struct engine *engine, bool *is_busy);
 
-/* engine_hop.c: after loading. Which buffers the devices of a context share, and how many passes travel. */
+/* engine_hop.c: before loading, how many passes travel, and on what memory; after it, which buffers the
+ * devices share. */
+bool engine_hops_prepare(struct engine *engine, struct error *err);
 bool engine_hops_init(struct engine *engine, struct error *err);
+void engine_hops_release(struct engine *engine);
+/* On the caller's thread, before a pass begins: its staging is the host's, whatever became of the last one. */
+bool engine_hop_begin(struct engine *engine, struct pass *pass, struct error *err);
 /* On the thread of the segment's device: put the residual where its units work on it, and after them
  * where the next segment finds it. `in_slices`: the segment's. */
 bool engine_hop_arrive(struct engine_device *device, struct pass *pass, bool in_slices, struct error *err);

@@ -15,6 +15,9 @@ static void share_out_staging(struct engine *engine) {
             if (device->present.unified_memory == unified && slot < engine->pass_count)
                 engine->passes[slot++].stage = device->memory.stage[i / engine->device_count];
         }
+    for (slot = 0; slot < engine->pass_count; slot++)
+        if (engine->stages[slot])
+            engine->passes[slot].stage = engine->stages[slot];
 }
 
 bool engine_passes_init(struct engine *engine, struct error *err) {
@@ -165,7 +168,8 @@ static bool run_slice(struct engine_device *device, struct pass *pass, struct er
     if (!pass->is_output)
         return write_inputs(device, pass, true, err) &&
                forward_slice_inner(&device->forward, unit, n, lead->gather[pass->slot], err);
-    /* Another pass may have run on the device since the first phase. */
+    /* Another pass may have run on the device since the first phase, and on another residual. */
+    device->forward.residual = device->memory.shared[BUFFER_RESIDUAL];
     if (device->residual_of != pass->number &&
         !forward_write_residual_slice(&device->forward, unit, pass->residual, n, err))
         return false;
@@ -321,7 +325,7 @@ static bool run_passes(struct engine *engine, const struct engine_batch *batch, 
     for (uint32_t begin = 0, count; ok && begin < batch->token_count; begin += count) {
         count = batch->token_count - begin < engine->micro_batch ? batch->token_count - begin : engine->micro_batch;
         struct pass *pass = &engine->passes[slot];
-        ok = await_pass(engine, pass, err) && may_run(engine, err);
+        ok = await_pass(engine, pass, err) && may_run(engine, err) && engine_hop_begin(engine, pass, err);
         if (!ok)
             break;
         start_pass(engine, pass, batch, begin, count, logits);

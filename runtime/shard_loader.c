@@ -22,11 +22,16 @@ static bool create(struct device_memory *memory, const struct shard_request *req
                    struct error *err) {
     const struct buffer_spec *spec = &memory->list.specs[index];
     cl_mem_flags flags = spec->role == BUFFER_WINDOW ? CL_MEM_READ_ONLY : CL_MEM_READ_WRITE;
+    float *stage = spec->role == BUFFER_STAGE ? request->stages[memory->stage_buffers[0] != NULL] : NULL;
+    cl_mem buffer = NULL;
+    if (stage)
+        buffer = clCreateBuffer(request->context, flags | CL_MEM_USE_HOST_PTR, spec->bytes, stage, NULL);
     if (spec->kind == BUFFER_STAGING)
         flags |= CL_MEM_ALLOC_HOST_PTR;   /* pinned, where that matters */
-    cl_mem buffer = spec->kind == BUFFER_WEIGHTS
-        ? weight_loader_buffer(&memory->weights, spec, err)
-        : device_buffer_new(request->context, flags, spec, request->device, err);
+    if (!buffer)
+        buffer = spec->kind == BUFFER_WEIGHTS
+            ? weight_loader_buffer(&memory->weights, spec, err)
+            : device_buffer_new(request->context, flags, spec, request->device, err);
     memory->buffers[index] = buffer;
     memory->bytes_allocated += buffer ? spec->bytes : 0;
     return buffer != NULL;

@@ -55,6 +55,7 @@ struct shard_request {
     const bool *streamed;                         /* [unit_count] */
     const struct artifact *const *artifacts;      /* [unit_count]; NULL: not packed */
     bool in_place;                   /* use mapped pages as buffers */
+    float *stages[STAGE_COUNT];      /* whole pages to be the staging where the driver can use them; NULL: its own */
     const struct buffer_options *options;
     const char *device;              /* name, for sentences */
     cl_context context;

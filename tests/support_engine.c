@@ -123,7 +123,7 @@ bool rig_start(struct rig *rig, const struct rig_options *options, struct error 
                                   .logit_rows = options->logit_rows, .interrupted = options->interrupted,
                                   .watchdog_seconds = options->watchdog_seconds,
                                   .artifact_paths = options->artifact_paths, .gemm_types = options->gemm_types,
-                                  .discrete = options->discrete,
+                                  .discrete = options->discrete, .apart = options->apart,
                                   .keep_pages = options->keep_pages, .measure_hops = options->measure_hops };
     rig->engine = engine_open(rig->model, rig->plan, &how, err);
     return rig->engine != NULL;

@@ -33,6 +33,7 @@ struct rig_options {
     const char *const *artifact_paths;
     const bool (*gemm_types)[TENSOR_TYPE_COUNT];
     bool discrete, keep_pages, measure_hops;
+    uint32_t apart;            /* see engine_options */
 };
 
 struct rig {

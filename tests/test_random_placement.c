@@ -103,6 +103,7 @@ static void check_model(const char *path, bool packed, uint32_t rounds) {
         options.micro_batch = batches[chance(sizeof batches / sizeof *batches)];
         options.logit_rows = 1 + chance(TOKENS);
         options.discrete = chance(2);
+        options.apart = chance(3);
         ASSERT_OK(rig_prepare(&rig, path, &options, &err), err);
         add_third_device(rig.plan);
         place_at_random(rig.plan, text, sizeof text);
@@ -112,8 +113,9 @@ static void check_model(const char *path, bool packed, uint32_t rounds) {
         ASSERT_OK(rig_start(&rig, &options, &err), err);
         float *logits = run(rig.engine, true);
         if (memcmp(logits, expected, bytes) != 0)
-            fail_msg("other bits with PLACEMENT_SEED=%u (%s): units on %s; micro-batch %u%s%s", seed, path, text,
-                     options.micro_batch, options.discrete ? ", discrete" : "", slices ? ", in slices" : "");
+            fail_msg("other bits with PLACEMENT_SEED=%u (%s): units on %s; micro-batch %u%s%s%s", seed, path, text,
+                     options.micro_batch, options.discrete ? ", discrete" : "", options.apart == 1 ? ", apart" : options.apart ? ", the first apart" : "",
+                     slices ? ", in slices" : "");
         free(logits);
         rig_close(&rig);
     }
