@@ -43,6 +43,7 @@ static inline float##n __attribute__((overloadable)) fma_of_floats(float##n a, f
     return as_float##n((exact & is_finite) | (as_int##n(plain) & ~is_finite));               \
 }
 DEFINE_FMA()
+DEFINE_FMA(2)
 DEFINE_FMA(4)
 DEFINE_FMA(8)
 DEFINE_FMA(16)

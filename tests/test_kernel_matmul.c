@@ -1,5 +1,6 @@
 #include "tests/support_kernels.h"
 
+#include "common/embedded.h"
 #include "kernels/kernel_program.h"
 #include "tests/reference_ops.h"
 
@@ -181,6 +182,22 @@ static void fma_made_of_floats_rounds_once(void **state) {
     free(want);
 }
 
+/* One device does: this is about the widths of vectors that it knows. */
+static void every_kernel_can_take_fma_of_floats(void **state) {
+    (void)state;
+    uint32_t count;
+    const struct kernel_device *device = kernel_devices(&count);
+    for (const struct embedded_file *file = embedded_kernels; file->name; file++) {
+        bool is_of_floats = strcmp(file->name, "kernels/matmul_rows.cl") == 0;
+        struct error err = { 0 };
+        cl_program program = kernel_program_build(device->context, device->id, file->name,
+                                                  is_of_floats ? "WEIGHTS_F16 FMA_OF_FLOATS"
+                                                               : "WEIGHTS_Q4_1 FMA_OF_FLOATS", &err);
+        ASSERT_OK(program, err);
+        clReleaseProgram(program);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(f32_weights_times_floats),
@@ -197,6 +214,7 @@ int main(void) {
         cmocka_unit_test(a_cpu_shares_rows_of_floats),
         cmocka_unit_test(a_row_that_ends_inside_a_block_is_refused),
         cmocka_unit_test(fma_made_of_floats_rounds_once),
+        cmocka_unit_test(every_kernel_can_take_fma_of_floats),
     };
     return cmocka_run_group_tests(tests, NULL, kernel_close);
 }
