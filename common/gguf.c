@@ -154,9 +154,10 @@ static bool read_head(struct gguf_reader *reader) {
     return gguf_read_entries(reader, entry_count) && read_tensors(reader, tensor_count);
 }
 
-struct gguf *gguf_open(const char *path, struct error *err) {
+static struct gguf *open_head(const char *path, bool is_brief, struct error *err) {
     struct stat status;
-    struct gguf_reader reader = { .path = path, .err = err, .descriptor = file_open(path, &status, err) };
+    struct gguf_reader reader = { .path = path, .err = err, .is_brief = is_brief,
+                                  .descriptor = file_open(path, &status, err) };
     if (reader.descriptor < 0)
         return NULL;
     bool read = false;
@@ -178,6 +179,14 @@ struct gguf *gguf_open(const char *path, struct error *err) {
         return gguf;
     gguf_close(gguf);
     return NULL;
+}
+
+struct gguf *gguf_open(const char *path, struct error *err) {
+    return open_head(path, false, err);
+}
+
+struct gguf *gguf_open_brief(const char *path, struct error *err) {
+    return open_head(path, true, err);
 }
 
 void gguf_close(struct gguf *gguf) {

@@ -30,6 +30,9 @@ struct gguf_tensor {
 /* Refuses what is not a sound GGUF file, duplicate names, and tensors of types that
  * tensor_type does not know. A file without tensors (a vocabulary) is fine. */
 struct gguf *gguf_open(const char *path, struct error *err);
+/* The same in less time: arrays are passed over, so that they have a length and no elements.
+ * Vocabularies are most of a head, and a model's shape is in the rest. */
+struct gguf *gguf_open_brief(const char *path, struct error *err);
 void gguf_close(struct gguf *gguf);
 
 uint64_t gguf_file_size(const struct gguf *gguf);

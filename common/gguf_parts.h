@@ -39,6 +39,7 @@ struct gguf_reader {
     struct gguf *gguf;
     const char *path;
     struct error *err;
+    bool is_brief;              /* arrays are passed over */
     int descriptor;
     uint64_t end;               /* of what may be read */
     uint64_t position;          /* in the file, of the next byte */

@@ -21,7 +21,8 @@ struct gguf_entry {
     bool is_array;
     uint64_t length;            /* 1 for a scalar */
     /* length values, unaligned little endian; for KIND_STRING an index of
-     * struct gguf_string; NULL for arrays of arrays, which nobody reads */
+     * struct gguf_string; NULL for arrays of arrays, which nobody reads, and for
+     * those that a brief reader passed over */
     const void *values;
 };
 
@@ -75,7 +76,21 @@ static bool read_values(struct gguf_reader *reader, struct gguf_entry *entry) {
     return true;
 }
 
-/* Check and pass over the elements of an array of arrays. */
+/* Check and pass over the values of an array that is none of arrays. */
+static bool skip_values(struct gguf_reader *reader, const struct gguf_string *key, enum kind kind, uint64_t length) {
+    if (!check_length(reader, key, kind, length))
+        return false;
+    if (kind != KIND_STRING)
+        return gguf_skip(reader, length * kind_bytes[kind]);
+    for (uint64_t i = 0; i < length; i++) {
+        uint64_t string_length;
+        if (!gguf_read_u64(reader, &string_length) || !gguf_skip(reader, string_length))
+            return false;
+    }
+    return true;
+}
+
+/* The same for an array of arrays. */
 static bool skip_arrays(struct gguf_reader *reader, const struct gguf_string *key, uint64_t length, int depth) {
     if (depth > NESTING_LIMIT)
         return damaged(reader, key, "has arrays nested too deeply");
@@ -91,15 +106,8 @@ static bool skip_arrays(struct gguf_reader *reader, const struct gguf_string *ke
                 return false;
             continue;
         }
-        if (!check_length(reader, key, kind, inner))
+        if (!skip_values(reader, key, kind, inner))
             return false;
-        if (kind != KIND_STRING && !gguf_skip(reader, inner * kind_bytes[kind]))
-            return false;
-        for (uint64_t j = 0; kind == KIND_STRING && j < inner; j++) {
-            uint64_t string_length;
-            if (!gguf_read_u64(reader, &string_length) || !gguf_skip(reader, string_length))
-                return false;
-        }
     }
     return true;
 }
@@ -114,6 +122,8 @@ static bool read_entry(struct gguf_reader *reader, struct gguf_entry *entry) {
             return false;
         if (entry->kind == KIND_ARRAY)
             return skip_arrays(reader, &entry->key, entry->length, 1);
+        if (reader->is_brief)
+            return skip_values(reader, &entry->key, entry->kind, entry->length);
     }
     return read_values(reader, entry);
 }

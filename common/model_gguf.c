@@ -94,7 +94,7 @@ static bool add_other_parts(const struct container *in, uint64_t count) {
     for (uint64_t i = 2; ok && i <= count; i++) {
         snprintf(digits, sizeof digits, "%05u", (unsigned)i);
         memcpy(number, digits, 5);
-        struct gguf *part = gguf_open(path, in->err);
+        struct gguf *part = gguf_open_brief(path, in->err);
         ok = part && add_part(in, part, path);
         gguf_close(part);
     }
@@ -282,7 +282,7 @@ static bool read_container(const struct container *in) {
 bool model_read_gguf(struct model_builder *builder, struct error *err) {
     builder->is_gguf = true;
     builder->path = builder->model->source.path;
-    struct container in = { builder, builder->model, gguf_open(builder->path, err), err };
+    struct container in = { builder, builder->model, gguf_open_brief(builder->path, err), err };
     bool ok = in.gguf && read_container(&in);
     gguf_close(in.gguf);
     return ok;

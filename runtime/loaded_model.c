@@ -1,6 +1,7 @@
 #include "runtime/loaded_model.h"
 
 #include "common/opencl.h"
+#include "runtime/device_worker.h"
 #include "runtime/tokenizer_image.h"
 #include "common/weight_choice.h"
 
@@ -95,11 +96,60 @@ static bool choose_icds(struct plan *const *plans, uint32_t count, struct error 
     return opencl_choose_icds(paths, used, err);
 }
 
+/* In time for the settings, which need it for end tokens, bad words and grammars. */
+static bool open_tokenizer(struct loaded_model *loaded, const struct run_options *options,
+                           const struct load_request *request, struct error *err) {
+    struct error no_tokenizer = { 0 };
+    bool from_image;
+    if (!request->needs_tokenizer && !request->wants_tokenizer)
+        return true;
+    loaded->tokenizer = tokenizer_open_image(&loaded->source, &loaded->hashes, &from_image, &no_tokenizer);
+    if (loaded->tokenizer && !from_image && options->verbose)
+        fprintf(stderr, "phirun: the tokenizer had to be read from the model's files\n");
+    if (loaded->tokenizer)
+        return true;
+    if (request->needs_tokenizer) {
+        *err = no_tokenizer;
+        return false;
+    }
+    fprintf(stderr, "phirun: no text will be shown: %s\n", no_tokenizer.text);
+    return true;
+}
+
+/* Loading drivers takes longer than all else of a start. */
+struct enumeration {
+    struct worker_message message;
+    struct opencl_devices present;
+    struct error err;
+    bool ok;
+};
+
+static void enumerate(struct worker_message *message) {
+    struct enumeration *enumeration = (struct enumeration *)((char *)message - offsetof(struct enumeration, message));
+    enumeration->ok = opencl_enumerate(&enumeration->present, NULL, &enumeration->err);
+}
+
+/* The devices that are here; meanwhile the tokenizer, which is read from files alone. */
+static bool enumerate_beside(struct enumeration *enumeration, struct loaded_model *loaded,
+                             const struct run_options *options, const struct load_request *request,
+                             struct error *err) {
+    struct device_worker *worker = device_worker_new("drivers", err);
+    struct error no_tokenizer = { 0 };
+    if (!worker)
+        return false;
+    enumeration->message.run = enumerate;
+    device_worker_post(worker, &enumeration->message);
+    bool has_tokenizer = open_tokenizer(loaded, options, request, &no_tokenizer);
+    device_worker_free(worker);
+    *err = enumeration->ok ? no_tokenizer : enumeration->err;
+    return enumeration->ok && has_tokenizer;
+}
+
 static bool find_plan(struct loaded_model *loaded, const struct run_options *options,
-                      struct error *err) {
+                      const struct load_request *request, struct error *err) {
     struct plan **plans = NULL;
     uint32_t count = 0, chosen = 0;
-    struct opencl_devices present = { 0 };
+    struct enumeration enumeration = { 0 };
     bool ok = false;
     if (!find_hashes(loaded, options, err)
         || !plan_store_find_plans(loaded->store, loaded->hashes.weights, options->plan_name, &plans, &count,
@@ -109,9 +159,9 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
         explain_no_plan(loaded, options, err);
         goto cleanup;
     }
-    if (!choose_icds(plans, count, err) || !opencl_enumerate(&present, NULL, err))
+    if (!choose_icds(plans, count, err) || !enumerate_beside(&enumeration, loaded, options, request, err))
         goto cleanup;
-    while (chosen < count && !devices_are_present(plans[chosen], &present))
+    while (chosen < count && !devices_are_present(plans[chosen], &enumeration.present))
         chosen++;
     if (chosen == count)
         chosen = 0;   /* none fits: the engine says what the newest one misses */
@@ -126,7 +176,7 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
     plans[chosen] = plans[--count];
     ok = model_take_formats(loaded->model, loaded->plan, err);
 cleanup:
-    opencl_devices_release(&present);
+    opencl_devices_release(&enumeration.present);
     plan_store_free_plans(plans, count);
     return ok;
 }
@@ -157,26 +207,6 @@ static void say_unpacked(const struct loaded_model *loaded, const struct run_opt
     repair_command(options, command, sizeof command);
     fprintf(stderr, "phirun: %u units had to be packed in memory: %s; for a faster start run: %s\n",
             unpacked->count, unpacked->reason, command);
-}
-
-/* In time for the settings, which need it for end tokens, bad words and grammars. */
-static bool open_tokenizer(struct loaded_model *loaded, const struct run_options *options,
-                           const struct load_request *request, struct error *err) {
-    struct error no_tokenizer = { 0 };
-    bool from_image;
-    if (!request->needs_tokenizer && !request->wants_tokenizer)
-        return true;
-    loaded->tokenizer = tokenizer_open_image(&loaded->source, &loaded->hashes, &from_image, &no_tokenizer);
-    if (loaded->tokenizer && !from_image && options->verbose)
-        fprintf(stderr, "phirun: the tokenizer had to be read from the model's files\n");
-    if (loaded->tokenizer)
-        return true;
-    if (request->needs_tokenizer) {
-        *err = no_tokenizer;
-        return false;
-    }
-    fprintf(stderr, "phirun: no text will be shown: %s\n", no_tokenizer.text);
-    return true;
 }
 
 /* Types of weights whose passes CLBlast multiplies, as phiplan found. */
@@ -214,8 +244,7 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
     if (loaded->source.from_hub)
         fprintf(stderr, "phirun: %s is %s\n", options->model, loaded->source.path);
     loaded->model = model_open(&loaded->source, NULL, err);
-    if (!loaded->model || !open_store(loaded, options, err) || !find_plan(loaded, options, err)
-        || !open_tokenizer(loaded, options, request, err))
+    if (!loaded->model || !open_store(loaded, options, err) || !find_plan(loaded, options, request, err))
         return false;
     uint32_t sequences = request->sequence_count, rows = request->logit_rows;
     if (request->settings) {

@@ -149,6 +149,55 @@ static void scalars_of_every_kind_are_read(void **state) {
     gguf_close(gguf);
 }
 
+static void a_brief_head_has_all_but_the_elements_of_arrays(void **state) {
+    (void)state;
+    struct text file;
+    const uint64_t shape[] = { 8, 2 };
+    const uint32_t answer = 42;
+    struct error err = { 0 };
+    put_head(&file, 3, 1, 6);
+    put_array(&file, "words", STRING, 2);
+    put_string(&file, "one");
+    put_string(&file, "three");
+    put_array(&file, "numbers", U64, 2);
+    put_u64(&file, 5), put_u64(&file, 6);
+    put_array(&file, "truths", BOOL, 3);
+    text_append_bytes(&file, "\1\0\1", 3);
+    put_array(&file, "nested", ARRAY, 1);
+    put_u32(&file, STRING), put_u64(&file, 1), put_string(&file, "inner");
+    put_value(&file, "answer", U32, &answer, sizeof answer);
+    put_array(&file, "empty", STRING, 0);
+    put_tensor(&file, "last", 2, shape, 0, 0);
+    put_data(&file, 32, 64);
+    assert_false(file.failed);
+    struct gguf *whole = gguf_open(fuzz_file(file.bytes, file.length), &err);
+    ASSERT_OK(whole, err);
+    struct gguf *brief = gguf_open_brief(fuzz_file(file.bytes, file.length), &err);
+    ASSERT_OK(brief, err);
+    uint64_t number;
+    int64_t element;
+    assert_true(gguf_u64(brief, "answer", &number));
+    assert_int_equal(number, 42);
+    assert_int_equal(gguf_array_length(brief, "words"), 2);
+    assert_int_equal(gguf_array_length(brief, "numbers"), 2);
+    assert_int_equal(gguf_array_length(brief, "truths"), 3);
+    assert_null(gguf_array_strings(brief, "words"));
+    assert_false(gguf_array_i64(brief, "numbers", 1, &element));
+    assert_true(gguf_array_i64(whole, "numbers", 1, &element));
+    assert_int_equal(gguf_tensor_count(brief), 1);
+    assert_true(gguf_tensor(brief, 0)->offset == gguf_tensor(whole, 0)->offset);
+    gguf_close(whole);
+    gguf_close(brief);
+    text_release(&file);
+
+    put_head(&file, 3, 0, 1);
+    put_array(&file, "words", STRING, 1);
+    put_u64(&file, 1000);   /* of the string, which ends before */
+    assert_null(gguf_open_brief(fuzz_file(file.bytes, file.length), &err));
+    assert_non_null(strstr(err.text, "truncated"));
+    text_release(&file);
+}
+
 static void arrays_are_read_by_index(void **state) {
     (void)state;
     struct text file;
@@ -365,6 +414,7 @@ static void a_head_cut_anywhere_is_refused(void **state) {
         for (size_t cut = 0; cut < size; cut++) {
             err = (struct error){ 0 };
             assert_null(gguf_open(fuzz_file(bytes, cut), &err));
+            assert_null(gguf_open_brief(fuzz_file(bytes, cut), &err));
             assert_int_equal(err.kind, ERROR_FAILED);
         }
         free(bytes);
@@ -474,6 +524,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scalars_of_every_kind_are_read),
         cmocka_unit_test(arrays_are_read_by_index),
+        cmocka_unit_test(a_brief_head_has_all_but_the_elements_of_arrays),
         cmocka_unit_test(tensors_have_absolute_offsets_and_sizes),
         cmocka_unit_test(a_tensor_that_cannot_be_is_refused),
         cmocka_unit_test(the_same_name_twice_is_refused),
