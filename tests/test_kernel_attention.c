@@ -223,6 +223,8 @@ static void check_scenes_on(const struct kernel_device *device, const struct sce
         scene.kv_type = kv_type;
         if (device->is_simulator && scene.length > 34)
             scene.length = 34;
+        if (device->is_simulator && plain && i % 2 == 0)
+            continue;   /* slow there */
         if (!device->is_simulator || scene.heads * scene.dim <= 128)
             check_scene(device, ops, &scene);
     }
