@@ -179,6 +179,40 @@ uint32_t support_slice_plan(struct rig *rig, uint32_t seed) {
     return sliced;
 }
 
+int32_t support_token(uint32_t position, uint32_t vocab) {
+    return (int32_t)((position * 193 + 7) % (vocab - 1));
+}
+
+float *support_logits(struct engine *engine, const struct support_passes *passes) {
+    struct error err = { 0 };
+    const uint32_t vocab = engine_model(engine)->vocab_size, all = passes->tokens;
+    float *logits = calloc((size_t)all * vocab, sizeof *logits);
+    int32_t *tokens = calloc(all, sizeof *tokens), *positions = calloc(all, sizeof *positions);
+    int32_t *sequences = calloc(all, sizeof *sequences);
+    bool *wanted = calloc(all, sizeof *wanted);
+    if (!logits || !tokens || !positions || !sequences || !wanted)
+        fail_msg("out of memory");
+    for (uint32_t i = 0; i < all; i++) {
+        tokens[i] = support_token(i, vocab);
+        positions[i] = (int32_t)i;
+        sequences[i] = passes->sequence;
+        wanted[i] = true;
+    }
+    for (uint32_t done = 0, count; done < all; done += count) {
+        const uint32_t left = all - done, most = passes->next ? passes->next(left) : passes->chunk;
+        count = most && most < left ? most : left;
+        struct engine_batch batch = { .token_count = count, .tokens = tokens + done, .sequences = sequences + done,
+                                      .positions = positions + done, .long_rope = passes->long_rope,
+                                      .is_prefill = count > 1, .wants_logits = wanted };
+        ASSERT_OK(engine_forward(engine, &batch, logits + (size_t)done * vocab, &err), err);
+    }
+    free(tokens);
+    free(positions);
+    free(sequences);
+    free(wanted);
+    return logits;
+}
+
 const char *support_relinked(const char *model, const char *instead, const char *target) {
     static char folder[PATH_MAX];
     static unsigned made;

@@ -49,6 +49,22 @@ bool rig_start(struct rig *rig, const struct rig_options *options, struct error 
 bool rig_open(struct rig *rig, const char *path, const struct rig_options *options, struct error *err);
 void rig_close(struct rig *rig);
 
+/* How a sequence of made-up tokens goes through an engine. */
+struct support_passes {
+    uint32_t tokens;
+    uint32_t chunk;                     /* tokens of a pass; 0: all */
+    uint32_t (*next)(uint32_t left);    /* the same for the next pass, 1 .. left; NULL: `chunk` */
+    int32_t sequence;
+    bool long_rope;
+};
+
+/* Logits of every position, [tokens][vocab]: the caller frees them. Fails the test where the
+ * engine does. */
+float *support_logits(struct engine *engine, const struct support_passes *passes);
+
+/* The token that support_logits() has at a position. */
+int32_t support_token(uint32_t position, uint32_t vocab);
+
 /* Share out the units of a plan anew: each to one device or in two or three slices, as `seed`
  * has it. Returns how many units are sliced. */
 uint32_t support_slice_plan(struct rig *rig, uint32_t seed);

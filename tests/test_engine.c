@@ -34,29 +34,10 @@ static const char *for_two_devices(const char *model) {
     return path;
 }
 
-/* Logits of every position of TOKENS tokens of sequence `sequence`, [TOKENS][vocab], in passes
- * of `chunk`. The caller frees them. */
+/* Logits of every position of sequence `sequence`, in passes of `chunk`. The caller frees them. */
 static float *run(struct engine *engine, int32_t sequence, uint32_t chunk, bool long_rope) {
-    struct error err = { 0 };
-    uint32_t vocab = engine_model(engine)->vocab_size;
-    float *logits = malloc((size_t)TOKENS * vocab * sizeof *logits);
-    int32_t tokens[TOKENS], positions[TOKENS], sequences[TOKENS];
-    bool wanted[TOKENS];
-    assert_non_null(logits);
-    for (uint32_t i = 0; i < TOKENS; i++) {
-        tokens[i] = (int32_t)((i * 193 + 7) % (vocab - 1));
-        positions[i] = (int32_t)i;
-        sequences[i] = sequence;
-        wanted[i] = true;
-    }
-    for (uint32_t done = 0; done < TOKENS; done += chunk) {
-        uint32_t count = TOKENS - done < chunk ? TOKENS - done : chunk;
-        struct engine_batch batch = { .token_count = count, .tokens = tokens + done, .sequences = sequences + done,
-                                      .positions = positions + done, .long_rope = long_rope, .is_prefill = count > 1,
-                                      .wants_logits = wanted };
-        ASSERT_OK(engine_forward(engine, &batch, logits + (size_t)done * vocab, &err), err);
-    }
-    return logits;
+    return support_logits(engine, &(struct support_passes){ .tokens = TOKENS, .chunk = chunk, .sequence = sequence,
+                                                            .long_rope = long_rope });
 }
 
 static float *run_with(const char *path, const struct rig_options *options, uint32_t chunk, bool long_rope) {

@@ -18,26 +18,14 @@ static uint32_t chance(uint32_t limit) {
     return (uint32_t)((uint64_t)random_state * limit >> 32);
 }
 
-/* Logits of every position, [TOKENS][vocab], in passes of random lengths where `random_passes`. */
+static uint32_t random_pass(uint32_t left) {
+    return chance(2) ? 1 + chance(left) : left;
+}
+
+/* Logits of every position, in passes of random lengths where `random_passes`. */
 static float *run(struct engine *engine, bool random_passes) {
-    struct error err = { 0 };
-    uint32_t vocab = engine_model(engine)->vocab_size;
-    float *logits = malloc((size_t)TOKENS * vocab * sizeof *logits);
-    int32_t tokens[TOKENS], positions[TOKENS];
-    bool wanted[TOKENS];
-    assert_non_null(logits);
-    for (uint32_t i = 0; i < TOKENS; i++) {
-        tokens[i] = (int32_t)((i * 211 + 3) % (vocab - 1));
-        positions[i] = (int32_t)i;
-        wanted[i] = true;
-    }
-    for (uint32_t done = 0, count; done < TOKENS; done += count) {
-        count = random_passes && chance(2) ? 1 + chance(TOKENS - done) : TOKENS - done;
-        struct engine_batch batch = { .token_count = count, .tokens = tokens + done, .positions = positions + done,
-                                      .is_prefill = count > 1, .wants_logits = wanted };
-        ASSERT_OK(engine_forward(engine, &batch, logits + (size_t)done * vocab, &err), err);
-    }
-    return logits;
+    return support_logits(engine, &(struct support_passes){ .tokens = TOKENS,
+                                                            .next = random_passes ? random_pass : NULL });
 }
 
 /* PoCL's two devices, and the first of them once more: the same silicon under another name. */

@@ -19,26 +19,9 @@ static const char *model_at(const char *name) {
 }
 #define NO_MODEL "fewer than two PoCL devices, or no %s"
 
-/* Logits of the last token of every pass: TOKENS tokens in passes of `chunk`. The caller frees them. */
+/* Logits of every position, in passes of `chunk`. The caller frees them. */
 static float *run(struct engine *engine, uint32_t chunk) {
-    struct error err = { 0 };
-    uint32_t vocab = engine_model(engine)->vocab_size;
-    float *logits = calloc((size_t)TOKENS * vocab, sizeof *logits);
-    int32_t tokens[TOKENS], positions[TOKENS];
-    bool wanted[TOKENS];
-    assert_non_null(logits);
-    for (uint32_t i = 0; i < TOKENS; i++) {
-        tokens[i] = (int32_t)((i * 193 + 7) % (vocab - 1));
-        positions[i] = (int32_t)i;
-        wanted[i] = true;
-    }
-    for (uint32_t done = 0; done < TOKENS; done += chunk) {
-        uint32_t count = TOKENS - done < chunk ? TOKENS - done : chunk;
-        struct engine_batch batch = { .token_count = count, .tokens = tokens + done, .positions = positions + done,
-                                      .is_prefill = count > 1, .wants_logits = wanted };
-        ASSERT_OK(engine_forward(engine, &batch, logits + (size_t)done * vocab, &err), err);
-    }
-    return logits;
+    return support_logits(engine, &(struct support_passes){ .tokens = TOKENS, .chunk = chunk });
 }
 
 static float *run_whole(const char *path, const struct rig_options *options, uint32_t *vocab) {
@@ -148,7 +131,7 @@ static void sequences_fork_in_slices(void **state) {
     int32_t token = 3, position = TOKENS, sequence = 0;
     struct engine_batch batch = { .token_count = 1, .tokens = &token, .positions = &position, .sequences = &sequence };
     ASSERT_OK(engine_forward(rig.engine, &batch, row, &err), err);
-    token = (int32_t)(((TOKENS - 1) * 193 + 7) % (vocab - 1));
+    token = support_token(TOKENS - 1, vocab);
     position = TOKENS - 1;
     sequence = 1;
     ASSERT_OK(engine_forward(rig.engine, &batch, row, &err), err);

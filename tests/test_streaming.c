@@ -13,26 +13,9 @@
 
 #define TOKENS 40u
 
-/* Logits of every position, [TOKENS][vocab], in passes of `chunk`; the caller frees them. */
+/* Logits of every position, in passes of `chunk`; the caller frees them. */
 static float *run(struct engine *engine, uint32_t chunk) {
-    struct error err = { 0 };
-    uint32_t vocab = engine_model(engine)->vocab_size;
-    float *logits = malloc((size_t)TOKENS * vocab * sizeof *logits);
-    int32_t tokens[TOKENS], positions[TOKENS];
-    bool wanted[TOKENS];
-    assert_non_null(logits);
-    for (uint32_t i = 0; i < TOKENS; i++) {
-        tokens[i] = (int32_t)((i * 131 + 5) % (vocab - 1));
-        positions[i] = (int32_t)i;
-        wanted[i] = true;
-    }
-    for (uint32_t done = 0; done < TOKENS; done += chunk) {
-        uint32_t count = TOKENS - done < chunk ? TOKENS - done : chunk;
-        struct engine_batch batch = { .token_count = count, .tokens = tokens + done, .positions = positions + done,
-                                      .is_prefill = count > 1, .wants_logits = wanted };
-        ASSERT_OK(engine_forward(engine, &batch, logits + (size_t)done * vocab, &err), err);
-    }
-    return logits;
+    return support_logits(engine, &(struct support_passes){ .tokens = TOKENS, .chunk = chunk });
 }
 
 /* Units whose number has a bit in `streamed` are streamed. */
