@@ -1,6 +1,7 @@
 /* phiplan check: predictions against the runs that phirun recorded, and constants
  * fitted to them. */
 #include "common/json.h"
+#include "common/typed_command.h"
 #include "planner/calibrate.h"
 #include "planner/plan_context.h"
 
@@ -37,7 +38,7 @@ static void add_line(struct text *text, const char *phase, const char *device, c
                        100 * comparison->error, 100 * comparison->error_after);
 }
 
-static void print_table(const struct check *check, struct text *text) {
+static void print_table(const struct check *check, const char *database, struct text *text) {
     const struct plan *plan = check->context.plan;
     text_append_format(text, "plan %lld '%s' of %s, the last %u runs\n\n", (long long)plan->id, plan->name,
                        plan->model_name, check->run_count);
@@ -52,11 +53,11 @@ static void print_table(const struct check *check, struct text *text) {
                        rate_text(plan->predicted_prefill_tokens_per_s, prefill),
                        rate_text(plan->predicted_decode_tokens_per_s, decode),
                        rate_text(plan->predicted_decode_tokens_per_s_end, end));
+    char typed[TYPED_COMMAND_SIZE];
     if (check->better[0])
         text_append_format(text, "better         with what is known now, %s would take %.0f %% less time; plan again: "
-                           "phiplan '%s'%s%s\n", check->better, 100 * check->better_gain, plan->model_path,
-                           strcmp(plan->name, "default") ? " --name " : "",
-                           strcmp(plan->name, "default") ? plan->name : "");
+                           "%s\n", check->better, 100 * check->better_gain,
+                           typed_phiplan(typed, plan->model_path, 0, plan->name, database));
 }
 
 static json_t *comparison_entry(const char *phase, const char *device, const struct comparison *comparison) {
@@ -166,7 +167,7 @@ bool plan_command_check(const struct command *command, struct error *err) {
         look_for_better(check);
     ok = ok && (!command->options->json || print_json(check, &text, err));
     if (ok && !command->options->json)
-        print_table(check, &text);
+        print_table(check, command->options->database, &text);
     ok = ok && command_print(&text, err);
     if (ok && !command->options->dry_run)
         command_say("plan %lld and the next plans of '%s' use the fitted constants", (long long)plan->id,

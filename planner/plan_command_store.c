@@ -1,6 +1,8 @@
 /* phiplan list, show, rm: what the store holds. */
 #include "planner/plan_commands.h"
 
+#include "common/typed_command.h"
+
 #include "planner/plan_report.h"
 
 #include <stdio.h>
@@ -51,10 +53,10 @@ static struct plan *find_by_model(const struct command *command, struct plan_sto
             found = plans[0];
             plans[0] = NULL;
         }
+        char typed[TYPED_COMMAND_SIZE];
         if (!count)
-            error_set(err, ERROR_NO_PLAN, "no plan '%s' is stored for '%s'; make one: phiplan '%s'%s%s", name,
-                      model->name, argument, command->options->name ? " --name " : "",
-                      command->options->name ? command->options->name : "");
+            error_set(err, ERROR_NO_PLAN, "no plan '%s' is stored for '%s'; make one: %s", name, model->name,
+                      typed_phiplan(typed, argument, 0, name, command->options->database));
     }
     plan_store_free_plans(plans, count);
     model_close(model);

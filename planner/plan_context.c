@@ -1,6 +1,7 @@
 #include "planner/plan_context.h"
 
 #include "common/host_memory.h"
+#include "common/typed_command.h"
 #include "common/weight_choice.h"
 #include "planner/stream_rate.h"
 
@@ -8,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct model *open_planned_model(const struct plan *plan, struct error *err) {
+static struct model *open_planned_model(const struct plan *plan, const char *database, struct error *err) {
     struct model_source source = { 0 };
     struct model *model = NULL;
     if (model_source_resolve(&source, plan->model_path, err))
@@ -24,10 +25,11 @@ static struct model *open_planned_model(const struct plan *plan, struct error *e
     }
     if (unit_count(model) == plan->unit_count && model_chosen_bytes(model) == plan->model_weight_bytes)
         return model;
+    char typed[TYPED_COMMAND_SIZE];
     error_set(err, ERROR_STALE, "the files of model '%s' changed since plan %lld was made: %llu bytes of weights were "
-              "%llu; plan again: phiplan '%s'", plan->model_name, (long long)plan->id,
+              "%llu; plan again: %s", plan->model_name, (long long)plan->id,
               (unsigned long long)model_chosen_bytes(model), (unsigned long long)plan->model_weight_bytes,
-              plan->model_path);
+              typed_phiplan(typed, plan->model_path, 0, plan->name, database));
     model_close(model);
     return NULL;
 }
@@ -39,7 +41,7 @@ bool plan_context_open(struct plan_context *context, const struct command *comma
     context->plan = context->store ? command_find_plan_named(command, context->store, argument, err) : NULL;
     if (!context->plan || !host_memory_read(&context->host, err))
         return false;
-    context->model = open_planned_model(context->plan, err);
+    context->model = open_planned_model(context->plan, command->options->database, err);
     if (context->model && plan_streams(context->plan, PLAN_ANY_DEVICE))
         context->stream_bytes_per_s = stream_rate_measure(context->model, &context->host);
     return context->model &&

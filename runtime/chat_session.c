@@ -201,7 +201,7 @@ static bool fit(struct chat_session *chat, const struct generation_settings *set
             if (*count <= context)
                 break;   /* less than wanted is left for the answer, but something */
             uint32_t needed = *count;
-            char command[ENGINE_COMMAND_SIZE];
+            char command[TYPED_COMMAND_SIZE];
             free(*ids);
             ok = error_set(err, ERROR_USAGE, "this message needs %u tokens and the plan's context has %u; make it "
                            "shorter, or a larger plan: %s", needed, context,

@@ -10,6 +10,7 @@
 #include "common/kernel_store.h"
 #include "common/model.h"
 #include "common/plan.h"
+#include "common/typed_command.h"
 
 #include <signal.h>
 
@@ -135,10 +136,9 @@ enum numeric_class engine_numeric(const struct engine *engine);
 
 uint32_t engine_context(const struct engine *engine);      /* tokens of KV in all */
 
-/* The command that makes the engine's plan anew, with this context (0: as it is): "phiplan 'model'
- * --ctx 512 --name 'fast'". Returns `command`. */
-#define ENGINE_COMMAND_SIZE 640
-const char *engine_plan_command(const struct engine *engine, uint64_t context, char command[ENGINE_COMMAND_SIZE]);
+/* The command that makes the engine's plan anew, with this context (0: as it is): "phiplan model
+ * --ctx 512 --name fast". Returns `command`. */
+const char *engine_plan_command(const struct engine *engine, uint64_t context, char command[TYPED_COMMAND_SIZE]);
 
 const struct model *engine_model(const struct engine *engine);
 const struct engine_unpacked *engine_unpacked(const struct engine *engine);

@@ -14,21 +14,13 @@
 #define MOST_CONTEXT (1u << 26)
 #define MOST_MICRO_BATCH (1u << 16)
 
-const char *engine_plan_command(const struct engine *engine, uint64_t context, char command[ENGINE_COMMAND_SIZE]) {
+const char *engine_plan_command(const struct engine *engine, uint64_t context, char command[TYPED_COMMAND_SIZE]) {
     const char *model = engine->model->source.argument ? engine->model->source.argument : engine->plan->model_path;
-    char option[32] = "", name[96] = "", store[300] = "";
-    if (context)
-        snprintf(option, sizeof option, " --ctx %" PRIu64, context);
-    if (engine->plan->name[0] && strcmp(engine->plan->name, "default") != 0)
-        snprintf(name, sizeof name, " --name '%s'", engine->plan->name);
-    if (engine->store_path)
-        snprintf(store, sizeof store, " --db '%s'", engine->store_path);
-    snprintf(command, ENGINE_COMMAND_SIZE, "phiplan '%s'%s%s%s", model, option, name, store);
-    return command;
+    return typed_phiplan(command, model, context, engine->plan->name, engine->store_path);
 }
 
 bool engine_stale(const struct engine *engine, struct error *err, const char *format, ...) {
-    char sentence[512], command[ENGINE_COMMAND_SIZE];
+    char sentence[512], command[TYPED_COMMAND_SIZE];
     va_list args;
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
@@ -288,7 +280,7 @@ bool engine_check_memory(struct engine *engine, struct error *err) {
         uint32_t context = fitting_context(engine);
         if (context == 0)
             return engine_stale(engine, err, "%s%s, and no context fits", what, why);
-        char command[ENGINE_COMMAND_SIZE];
+        char command[TYPED_COMMAND_SIZE];
         return error_set(err, ERROR_STALE, "%s%s, for a context of %u; plan it again: %s", what, why, engine->context,
                          engine_plan_command(engine, context, command));
     }

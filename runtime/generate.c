@@ -51,7 +51,7 @@ static bool find_most(const struct generate_request *request, uint32_t sequences
                       struct error *err) {
     const struct generation_settings *settings = request->settings;
     uint32_t context = engine_context(request->engine), count = request->count;
-    char command[ENGINE_COMMAND_SIZE];
+    char command[TYPED_COMMAND_SIZE];
     if (count > context)
         return error_set(err, ERROR_USAGE,
                          "the prompt has %u tokens and the plan's context %u; plan again: %s", count, context,

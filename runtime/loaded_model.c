@@ -2,6 +2,7 @@
 
 #include "common/opencl.h"
 #include "runtime/device_worker.h"
+#include "common/typed_command.h"
 #include "runtime/tokenizer_image.h"
 #include "common/weight_choice.h"
 
@@ -41,12 +42,8 @@ static bool find_hashes(struct loaded_model *loaded, const struct run_options *o
 }
 
 /* The model's argument and the options that name another plan, as typed again. */
-static void repair_command(const struct run_options *options, char *text, size_t size) {
-    int used = snprintf(text, size, "phiplan %s", options->model);
-    if (strcmp(options->plan_name, "default") && used > 0 && (size_t)used < size)
-        used += snprintf(text + used, size - (size_t)used, " --name %s", options->plan_name);
-    if (options->db && used > 0 && (size_t)used < size)
-        snprintf(text + used, size - (size_t)used, " --db %s", options->db);
+static void repair_command(const struct run_options *options, char command[TYPED_COMMAND_SIZE]) {
+    typed_phiplan(command, options->model, 0, options->plan_name, options->db);
 }
 
 /* No plan under these weights: if the same path was planned before, its files
@@ -54,8 +51,8 @@ static void repair_command(const struct run_options *options, char *text, size_t
 static bool explain_no_plan(const struct loaded_model *loaded, const struct run_options *options, struct error *err) {
     struct plan **plans = NULL;
     uint32_t count = 0;
-    char command[512];
-    repair_command(options, command, sizeof command);
+    char command[TYPED_COMMAND_SIZE];
+    repair_command(options, command);
     if (!plan_store_list_plans(loaded->store, false, &plans, &count, err))
         return false;
     error_set(err, ERROR_NO_PLAN, "no plan '%s' for model '%s' on this machine; run: %s",
@@ -167,8 +164,8 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
         chosen = 0;   /* none fits: the engine says what the newest one misses */
     ok = plan_validate(plans[chosen], err);
     if (!ok) {
-        char command[512];
-        repair_command(options, command, sizeof command);
+        char command[TYPED_COMMAND_SIZE];
+        repair_command(options, command);
         error_set(err, ERROR_FAILED, "%s; run: %s", err->text, command);
         goto cleanup;
     }
@@ -189,8 +186,8 @@ static bool open_store(struct loaded_model *loaded, const struct run_options *op
     loaded->store = plan_store_open(path, STORE_EXISTING, err);
     free(path);
     if (!loaded->store && err->kind == ERROR_NO_PLAN) {
-        char command[512];
-        repair_command(options, command, sizeof command);
+        char command[TYPED_COMMAND_SIZE];
+        repair_command(options, command);
         error_set(err, ERROR_NO_PLAN, "no plan for model '%s' yet; run: %s", options->model, command);
     }
     if (loaded->store && plan_store_is_read_only(loaded->store))
@@ -201,10 +198,10 @@ static bool open_store(struct loaded_model *loaded, const struct run_options *op
 /* Works all the same, only slower: not worth refusing to start. */
 static void say_unpacked(const struct loaded_model *loaded, const struct run_options *options) {
     const struct engine_unpacked *unpacked = engine_unpacked(loaded->engine);
-    char command[512];
+    char command[TYPED_COMMAND_SIZE];
     if (!unpacked->count)
         return;
-    repair_command(options, command, sizeof command);
+    repair_command(options, command);
     fprintf(stderr, "phirun: %u units had to be packed in memory: %s; for a faster start run: %s\n",
             unpacked->count, unpacked->reason, command);
 }

@@ -88,7 +88,7 @@ bool scored_text_read(struct scored_text *text, struct prompt *prompt, const str
             ok = error_set(err, ERROR_USAGE, "token id %d is outside the vocabulary of %u", prompt->ids[i],
                            loaded->model->vocab_size);
     uint32_t context = engine_context(loaded->engine), window = options->window ? options->window : DEFAULT_WINDOW;
-    char command[ENGINE_COMMAND_SIZE];
+    char command[TYPED_COMMAND_SIZE];
     if (ok && options->window > context)
         ok = error_set(err, ERROR_USAGE, "a window of %u tokens exceeds the plan's context of %u; plan again: %s", window,
                        context, engine_plan_command(loaded->engine, window, command));

@@ -123,7 +123,7 @@ static bool append(struct session *session, const int32_t *tokens, uint32_t coun
     if (count == 0)
         return logits ? error_set(err, ERROR_USAGE, "there is no token to run: give at least one") : true;
     uint32_t context = engine_context(session->engine);
-    char command[ENGINE_COMMAND_SIZE];
+    char command[TYPED_COMMAND_SIZE];
     if (count > context - session->length)
         return error_set(err, ERROR_USAGE, "%u tokens after the first %u exceed the plan's context of %u; "
                          "make a larger plan: %s", count, session->length, context,
@@ -184,7 +184,7 @@ bool session_append_each(struct session *const *sessions, uint32_t count, const 
                          float *logits, struct error *err) {
     if (!count)
         return true;
-    char command[ENGINE_COMMAND_SIZE];
+    char command[TYPED_COMMAND_SIZE];
     uint32_t length = sessions[0]->length, context = engine_context(sessions[0]->engine);
     bool long_rope = session_wants_long(sessions[0], length + 1), is_steady = true, is_even = true;
     for (uint32_t i = 0; i < count; i++) {

@@ -338,11 +338,11 @@ static void more_units(struct plan *plan) {
 
 static void a_plan_that_no_longer_fits_the_machine_is_stale(void **state) {
     (void)state;
-    refuse(other_driver, false, ERROR_STALE, "was '0.1 beta' and is '", "phiplan '");
-    refuse(other_device, false, ERROR_STALE, "Abacus", "--name 'fast'");
-    refuse(set_environment, false, ERROR_STALE, "'DRI_PRIME' was 'pci-9'", "phiplan '");
+    refuse(other_driver, false, ERROR_STALE, "was '0.1 beta' and is '", "phiplan ");
+    refuse(other_device, false, ERROR_STALE, "Abacus", "--name fast");
+    refuse(set_environment, false, ERROR_STALE, "'DRI_PRIME' was 'pci-9'", "phiplan ");
     refuse(small_budget, false, ERROR_STALE, "may use 6.3 MB", "--ctx ");
-    refuse(small_budget_of_another, false, ERROR_STALE, "--ctx ", "--name 'fast'");
+    refuse(small_budget_of_another, false, ERROR_STALE, "--ctx ", "--name fast");
     refuse(tiny_budget, true, ERROR_STALE, "--exact", "no context fits");
 }
 
@@ -365,8 +365,8 @@ static void a_plan_that_cannot_be_run_is_refused(void **state) {
     (void)state;
     refuse(other_parts, false, ERROR_STALE, "ffn.0", "which has");
     refuse(packed, false, ERROR_STALE, "q4_0/r16", "ffn.0");
-    refuse(no_context, false, ERROR_STALE, "damaged", "phiplan '");
-    refuse(more_units, false, ERROR_STALE, "units", "phiplan '");
+    refuse(no_context, false, ERROR_STALE, "damaged", "phiplan ");
+    refuse(more_units, false, ERROR_STALE, "units", "phiplan ");
 }
 
 static void the_context_that_is_proposed_fits(void **state) {

@@ -1,8 +1,10 @@
 #include "tests/support.h"
 
 #include "common/text.h"
+#include "common/typed_command.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static void appended_pieces_become_one_string(void **state) {
     (void)state;
@@ -55,12 +57,32 @@ static void a_sentence_can_quote_the_one_it_replaces(void **state) {
     assert_int_equal(error_exit_code(err.kind), 2);
 }
 
+static void check_command(const char *expected, const char *model, uint64_t context, const char *name,
+                          const char *db) {
+    char command[TYPED_COMMAND_SIZE];
+    assert_string_equal(typed_phiplan(command, model, context, name, db), expected);
+}
+
+static void a_proposed_command_is_what_a_shell_takes(void **state) {
+    (void)state;
+    check_command("phiplan a/b-1.gguf", "a/b-1.gguf", 0, "default", NULL);
+    check_command("phiplan org/name@main --ctx 512 --name fast --db /x/plans.db", "org/name@main", 512, "fast",
+                  "/x/plans.db");
+    check_command("phiplan 'my models/b' --name '$fast'", "my models/b", 0, "$fast", "");
+    check_command("phiplan 'it'\\''s' --db ''\\'''", "it's", 0, NULL, "'");
+    char longest[2 * TYPED_COMMAND_SIZE], command[TYPED_COMMAND_SIZE];
+    memset(longest, 'm', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    assert_int_equal(strlen(typed_phiplan(command, longest, 1, NULL, NULL)), TYPED_COMMAND_SIZE - 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(appended_pieces_become_one_string),
         cmocka_unit_test(codepoints_of_every_length_are_encoded),
         cmocka_unit_test(a_string_past_the_ceiling_fails_once_and_stays),
         cmocka_unit_test(a_sentence_can_quote_the_one_it_replaces),
+        cmocka_unit_test(a_proposed_command_is_what_a_shell_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
