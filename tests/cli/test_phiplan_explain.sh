@@ -116,6 +116,10 @@ if [ "$two" -gt 1 ] && "$phiplan" devices --json | grep -q '"device": "cpu1"'; t
     run "$phiplan" why cpu1 --json
     expect "a device that holds nothing says what it needs" 0 '"short_by_bytes"'
     true_that "and is short" sh -c "! grep -q '\"short_by_bytes\": 0' '$work/out'"
+    if command -v sqlite3 > /dev/null; then
+        equal "what a hop between them takes was measured" 1 \
+            "$(sqlite3 "$PHI_STORE" 'select count(*) from link where hop_seconds between 1e-9 and 1')"
+    fi
 else
     skip_test "two devices are explained" "POCL_DEVICES gives no second device here"
 fi
