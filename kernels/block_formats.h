@@ -231,27 +231,29 @@ static inline float load_column(global const uchar *row, int column) {
 #endif
 }
 
+#if defined(WEIGHTS_F16)
 /* Columns `column` .. + 7. */
 static inline float8 load_8_columns(global const uchar *row, int column) {
-#if defined(WEIGHTS_F32)
-    return vload8(0, (global const float *)row + column);
-#elif defined(WEIGHTS_F16) && defined(HALVES_F16C)
+#ifdef HALVES_F16C
     float8 values;
     __asm__("vcvtph2ps %1, %0" : "=x"(values) : "m"(*(global const ushort8 *)((global const ushort *)row + column)));
     return values;
-#elif defined(WEIGHTS_F16)
-    return half_to_float_8(convert_int8(vload8(0, (global const ushort *)row + column)));
 #else
-    return as_float8(convert_uint8(vload8(0, (global const ushort *)row + column)) << 16);
+    return half_to_float_8(convert_int8(vload8(0, (global const ushort *)row + column)));
 #endif
 }
+#endif
 
 /* Columns `column` .. + 15. */
 static inline float16 load_columns(global const uchar *row, int column) {
-#if defined(WEIGHTS_F16) && !defined(HALVES_F16C)
+#if defined(WEIGHTS_F32)
+    return vload16(0, (global const float *)row + column);
+#elif defined(WEIGHTS_F16) && defined(HALVES_F16C)
+    return (float16)(load_8_columns(row, column), load_8_columns(row, column + 8));
+#elif defined(WEIGHTS_F16)
     return half_to_float_16(convert_int16(vload16(0, (global const ushort *)row + column)));
 #else
-    return (float16)(load_8_columns(row, column), load_8_columns(row, column + 8));
+    return as_float16(convert_uint16(vload16(0, (global const ushort *)row + column)) << 16);
 #endif
 }
 #endif

@@ -1,8 +1,8 @@
-/* matmul_rows: y = W x with weights of float types, for CPUs.
+/* matmul_rows: y = W x with weights of halves, for CPUs that convert them quickly.
  *
  *     y[t][row_offset + r] (+)= sum over c of W[r][c] * x[t][c]
  *
- *   weights  [rows][columns]      WEIGHTS_F32, _F16 or _BF16, as the file stores them
+ *   weights  [rows][columns]      WEIGHTS_F16, as the file stores them
  *   x        [tokens][columns]    float
  *   y        [tokens][y_stride]   float; with `accumulate` y + sum
  *

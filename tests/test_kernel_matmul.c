@@ -88,20 +88,6 @@ static void check_type(enum tensor_type type) {
     }
 }
 
-/* A CPU has a form of its own for floats. */
-static void a_cpu_shares_rows_of_floats(void **state) {
-    (void)state;
-    for (EACH_KERNEL_DEVICE(device)) {
-        const char *names[OPS_MOST_VARIANTS];
-        uint32_t count = ops_variants(device->id, NUMERIC_FLOAT, LAYOUT_ROWS, TENSOR_BF16, names);
-        cl_device_type kind = 0;
-        clGetDeviceInfo(device->id, CL_DEVICE_TYPE, sizeof kind, &kind, NULL);
-        assert_string_equal(names[count - 1], "plain");
-        if (kind & CL_DEVICE_TYPE_CPU && !strstr(device->name, "llvmpipe"))
-            assert_string_equal(names[0], "rows");
-    }
-}
-
 static void f32_weights_times_floats(void **state) { (void)state; check_type(TENSOR_F32); }
 static void f16_weights_times_floats(void **state) { (void)state; check_type(TENSOR_F16); }
 static void bf16_weights_times_floats(void **state) { (void)state; check_type(TENSOR_BF16); }
@@ -211,7 +197,6 @@ int main(void) {
         cmocka_unit_test(q4_k_weights_times_floats),
         cmocka_unit_test(q5_k_weights_times_floats),
         cmocka_unit_test(q6_k_weights_times_floats),
-        cmocka_unit_test(a_cpu_shares_rows_of_floats),
         cmocka_unit_test(a_row_that_ends_inside_a_block_is_refused),
         cmocka_unit_test(fma_made_of_floats_rounds_once),
         cmocka_unit_test(every_kernel_can_take_fma_of_floats),
