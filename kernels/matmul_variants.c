@@ -57,6 +57,11 @@ bool ops_has_f16c(cl_device_id id) {
     return has_f16c(id);
 }
 
+/* Several rows at a time pay there, too, if converting a half takes more instructions. */
+static bool is_cpu_without_f16c(cl_device_id id) {
+    return ops_is_cpu(id) && !has_f16c(id);
+}
+
 static const struct matmul_variant variants[] = {
     { .name = "f16c", .source = "kernels/matmul_rows.cl", .defines = "HALVES_F16C", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 3, .cpu_local = 1, .gpu_local = 1,
@@ -64,6 +69,9 @@ static const struct matmul_variant variants[] = {
     { .name = "plain", .source = "kernels/matmul_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_ROWS, .types = FLOAT_TYPES | QUANTISED_TYPES,
       .rows = 1, .tile = 4, .cpu_local = 4, .gpu_local = 64 },
+    { .name = "rows", .source = "kernels/matmul_rows.cl", .defines = "", .numeric = NUMERIC_FLOAT,
+      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 3, .cpu_local = 1, .gpu_local = 1,
+      .shares_rows = true, .runs_on = is_cpu_without_f16c },
     { .name = "plain", .source = "kernels/matmul_q8.cl", .defines = "", .numeric = NUMERIC_INT8,
       .layout = LAYOUT_ROWS, .types = QUANTISED_TYPES, .rows = 4, .tile = 8, .cpu_local = 1, .gpu_local = 64 },
     { .name = "plain", .source = "kernels/matmul_r16_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
