@@ -1,13 +1,12 @@
 #include "tests/support.h"
 
+#include "common/interruption.h"
 #include "runtime/loaded_model.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
-
-volatile sig_atomic_t interrupted_by;
 
 /* loaded_model_open() where nobody sees its standard error. */
 static bool open_unseen(struct loaded_model *loaded, const struct run_options *options, struct error *err) {
