@@ -183,15 +183,14 @@ bool artifact_write(const char *path, const struct artifact_key *key, const stru
     if (descriptor < 0)
         goto cleanup;
     ok = write_contents(descriptor, temporary, header, &list, model, progress, context, err);
-    if (close(descriptor) != 0 && ok)
-        ok = error_set(err, ERROR_FAILED, "cannot write '%s': %s", temporary, strerror(errno));
     if (ok) {
-        ok = temporary_file_finish(temporary, path, TAKE_ANY) ||
-             error_set(err, ERROR_FAILED, "cannot name '%s': %s", path, strerror(errno));
+        ok = temporary_file_finish(descriptor, temporary, path, TAKE_ANY) ||
+             error_set(err, ERROR_FAILED, "cannot write '%s': %s", path, strerror(errno));
+        descriptor = -1;
         temporary = NULL;
     }
 cleanup:
-    temporary_file_drop(temporary);
+    temporary_file_drop(descriptor, temporary);
     buffer_list_release(&list);
     free(header);
     return ok;

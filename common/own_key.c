@@ -31,11 +31,10 @@ static bool make(const char *path, struct error *err) {
         return error_prefix(err, "cannot make the key of compiled kernels");
     bool ok = getrandom(fresh, sizeof fresh, 0) == (ssize_t)sizeof fresh &&
               write(file, fresh, sizeof fresh) == (ssize_t)sizeof fresh && fsync(file) == 0;
-    ok = close(file) == 0 && ok;
     if (ok)
-        ok = temporary_file_finish(draft, path, TAKE_FREE) || errno == EEXIST;
+        ok = temporary_file_finish(file, draft, path, TAKE_FREE) || errno == EEXIST;
     else
-        temporary_file_drop(draft);
+        temporary_file_drop(file, draft);
     return ok || error_set(err, ERROR_FAILED, "cannot make the key '%s' of compiled kernels: %s", path,
                            strerror(errno));
 }

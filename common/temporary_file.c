@@ -111,11 +111,13 @@ int temporary_file_create(const char *path, char **name, struct error *err) {
             free(made);
             return -1;
         }
-        flock(file, LOCK_EX | LOCK_NB);   /* where a file system has no locks, sweeping has none either */
-        if (fstat(file, &status) == 0 && status.st_nlink > 0) {
+        /* Where a file system has no locks, sweeping has none either. */
+        bool is_taken = flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+        if (!is_taken && fstat(file, &status) == 0 && status.st_nlink > 0) {
             *name = made;
             return file;
         }
+        unlink(made);
         close(file);
         temporary_file_forget(made);
         free(made);
@@ -133,21 +135,28 @@ static bool take_place(const char *name, const char *path, enum place place) {
     return (errno == EINVAL || errno == ENOSYS) && link(name, path) == 0 && unlink(name) == 0;
 }
 
-bool temporary_file_finish(char *name, const char *path, enum place place) {
+bool temporary_file_finish(int file, char *name, const char *path, enum place place) {
+    /* Closing tells what the file system could not write after all; the copy keeps the lock. */
+    int locked = fcntl(file, F_DUPFD_CLOEXEC, 0);
+    bool ok = close(file) == 0;
     pthread_mutex_lock(&unfinished.lock);
-    bool ok = take_place(name, path, place);
+    ok = ok && take_place(name, path, place);
     int cause = errno;
     if (!ok)
         unlink(name);
     replace(name, NULL);
     pthread_mutex_unlock(&unfinished.lock);
+    if (locked >= 0)
+        close(locked);
     free(name);
     errno = cause;
     return ok;
 }
 
-void temporary_file_drop(char *name) {
+void temporary_file_drop(int file, char *name) {
     int cause = errno;
+    if (file >= 0)
+        close(file);
     if (name) {
         unlink(name);
         temporary_file_forget(name);

@@ -9,17 +9,18 @@
 
 /* A new file beside `path`, called PATH.XXXXXX and locked while its descriptor is open; those that
  * killed processes left there are removed. The caller owns the descriptor and *name, which is
- * set where this succeeds and goes to one of the next two. -1 on failure. */
+ * set where this succeeds; both go to one of the next two, the descriptor still open: an unlocked
+ * file would count as abandoned. -1 on failure. */
 int temporary_file_create(const char *path, char **name, struct error *err);
 
 /* How a file takes its place: TAKE_FREE fails with EEXIST where there is one already. */
 enum place { TAKE_ANY, TAKE_FREE };
 
-/* Rename it; where that fails it is removed, and errno says why. Frees `name`. */
-bool temporary_file_finish(char *name, const char *path, enum place place);
+/* Close and rename it; where that fails it is removed, and errno says why. Frees `name`. */
+bool temporary_file_finish(int file, char *name, const char *path, enum place place);
 
-/* Remove it. Frees `name`; NULL is fine. Leaves errno as it was. */
-void temporary_file_drop(char *name);
+/* Close and remove it. Frees `name`; -1 and NULL are fine. Leaves errno as it was. */
+void temporary_file_drop(int file, char *name);
 
 /* A file under a name of the caller's own: it is among those that temporary_file_abandon() removes,
  * until it is forgotten. `name` is borrowed so long. */

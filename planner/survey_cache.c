@@ -125,11 +125,10 @@ void survey_cache_save(const struct device_list *devices) {
     int file = path && user_folder_make(path, "what is known of devices", NULL)
         ? temporary_file_create(path, &temporary, NULL) : -1;
     if (file >= 0) {
-        bool written = json_dumpfd(root, file, JSON_INDENT(1)) == 0;
-        if (close(file) == 0 && written)
-            temporary_file_finish(temporary, path, TAKE_ANY);
+        if (json_dumpfd(root, file, JSON_INDENT(1)) == 0)
+            temporary_file_finish(file, temporary, path, TAKE_ANY);
         else
-            temporary_file_drop(temporary);
+            temporary_file_drop(file, temporary);
     }
 
 cleanup:

@@ -328,11 +328,10 @@ bool chat_session_save(const struct chat_session *chat, const char *path, struct
     ok = ok && (file = temporary_file_create(path, &part, err)) >= 0;
     if (ok) {
         ok = json_dumpfd(object, file, JSON_INDENT(2)) == 0;
-        ok = close(file) == 0 && ok;
         if (ok)
-            ok = temporary_file_finish(part, path, TAKE_ANY);
+            ok = temporary_file_finish(file, part, path, TAKE_ANY);
         else
-            temporary_file_drop(part);
+            temporary_file_drop(file, part);
         if (!ok)
             error_set(err, ERROR_FAILED, "cannot write '%s': %s", path, strerror(errno));
     }

@@ -159,12 +159,10 @@ static bool write_file(const char *path, const struct text *image, struct error 
         ok = count > 0 || (count < 0 && errno == EINTR);
         at += count > 0 ? (size_t)count : 0;
     }
-    if (close(descriptor) != 0)
-        ok = false;
     if (ok)
-        ok = temporary_file_finish(temporary, path, TAKE_ANY);
+        ok = temporary_file_finish(descriptor, temporary, path, TAKE_ANY);
     else
-        temporary_file_drop(temporary);
+        temporary_file_drop(descriptor, temporary);
     return ok || error_set(err, ERROR_FAILED, "cannot write '%s': %s", path, strerror(errno));
 }
 

@@ -50,21 +50,18 @@ static void what_killed_processes_left_is_removed_and_nothing_else(void **state)
     beside = temporary_file_create(path, &third, &err);
     ASSERT_OK(beside >= 0, err);
     assert_int_not_equal(access(first, F_OK), 0);
-    close(beside);
-    temporary_file_drop(first);
-    temporary_file_drop(second);
-    temporary_file_drop(third);
+    temporary_file_drop(-1, first);
+    temporary_file_drop(-1, second);
+    temporary_file_drop(beside, third);
 }
 
-/* A new file for `path` that holds `text`; its name. */
-static char *write_one(const char *path, const char *text) {
-    char *name;
+/* A new file for `path` that holds `text`; its name is the caller's. */
+static int write_one(const char *path, const char *text, char **name) {
     struct error err = { 0 };
-    int file = temporary_file_create(path, &name, &err);
+    int file = temporary_file_create(path, name, &err);
     ASSERT_OK(file >= 0, err);
     assert_int_equal(write(file, text, strlen(text)), strlen(text));
-    close(file);
-    return name;
+    return file;
 }
 
 static void assert_holds(const char *path, const char *text) {
@@ -78,23 +75,27 @@ static void assert_holds(const char *path, const char *text) {
 
 static void a_finished_file_takes_its_place(void **state) {
     (void)state;
-    char path[512], copy[600];
+    char path[512], copy[600], *name;
     snprintf(path, sizeof path, "%s/place", test_folder());
-    assert_true(temporary_file_finish(write_one(path, "first"), path, TAKE_FREE));
+    int file = write_one(path, "first", &name);
+    assert_true(temporary_file_finish(file, name, path, TAKE_FREE));
+    assert_int_equal(fcntl(file, F_GETFD), -1);
     assert_holds(path, "first");
-    char *name = write_one(path, "second");
+    file = write_one(path, "second", &name);
     snprintf(copy, sizeof copy, "%s", name);
-    assert_false(temporary_file_finish(name, path, TAKE_FREE));
+    assert_false(temporary_file_finish(file, name, path, TAKE_FREE));
     assert_int_equal(errno, EEXIST);
     assert_holds(path, "first");
     assert_int_not_equal(access(copy, F_OK), 0);
-    assert_true(temporary_file_finish(write_one(path, "third"), path, TAKE_ANY));
+    file = write_one(path, "third", &name);
+    assert_true(temporary_file_finish(file, name, path, TAKE_ANY));
     assert_holds(path, "third");
-    name = write_one(path, "fourth");
+    file = write_one(path, "fourth", &name);
     snprintf(copy, sizeof copy, "%s", name);
-    temporary_file_drop(name);
+    temporary_file_drop(file, name);
+    assert_int_equal(fcntl(file, F_GETFD), -1);
     assert_int_not_equal(access(copy, F_OK), 0);
-    temporary_file_drop(NULL);
+    temporary_file_drop(-1, NULL);
 }
 
 /* After it no file can be made: a process of its own. */
@@ -106,9 +107,12 @@ static void what_is_not_finished_is_removed_at_the_end_of_the_process(void **sta
     snprintf(own, sizeof own, "%s/own-name", test_folder());
     pid_t child = fork();
     if (child == 0) {
-        temporary_file_finish(write_one(path, "whole"), path, TAKE_ANY);
-        write_one(path, "half");
-        temporary_file_drop(write_one(path, "half"));
+        char *name;
+        int file = write_one(path, "whole", &name);
+        temporary_file_finish(file, name, path, TAKE_ANY);
+        file = write_one(path, "half", &name);
+        temporary_file_drop(file, name);
+        write_one(path, "half", &name);
         put(own);
         temporary_file_note(own);
         temporary_file_note(path);
