@@ -7,8 +7,9 @@
 
 #ifdef __OPENCL_VERSION__
 
-/* Columns 32 * group on of the row, those that there are, to the same place of `out`. */
-static inline void store_group(global const uchar *restrict row, int group, int columns, global float *restrict out) {
+/* Columns 32 * group on of the row, those that there are, to the same place of `out`. Without
+ * `restrict`: the simulator does not know what inlining makes of it. */
+static inline void store_group(global const uchar *row, int group, int columns, global float *out) {
     int c = group * 32;
 #if IS_QUANTISED
     float16 low, high;
