@@ -2,9 +2,6 @@
 #include "kernels/clblast_door.h"
 #include "kernels/ops_internal.h"
 
-#include <ctype.h>
-#include <stdio.h>
-
 bool ops_gemm_is_there(struct error *err) {
     return clblast_is_there(err);
 }
@@ -12,13 +9,7 @@ bool ops_gemm_is_there(struct error *err) {
 bool ops_prepare_expand(struct ops *ops, enum tensor_type type, struct error *err) {
     if (ops->expand[type] || type == TENSOR_F32)   /* which is what the library takes */
         return true;
-    char define[32];
-    snprintf(define, sizeof define, "WEIGHTS_%s", tensor_type_info(type)->name);
-    for (char *c = define; *c; c++)
-        *c = (char)toupper((unsigned char)*c);
-    const struct program_request request = { .source = "kernels/expand.cl", .defines = define,
-                                             .launches = LAUNCHES_SMALL, .kernels = { "expand" } };
-    return ops_open_program(ops, &request, (cl_kernel *const[]){ &ops->expand[type] }, err);
+    return ops_open_decoder(ops, "kernels/expand.cl", "expand", type, &ops->expand[type], err);
 }
 
 bool ops_expand(struct ops *ops, const struct device_matrix *matrix, cl_mem out, uint64_t row, uint64_t rows,

@@ -94,6 +94,9 @@ bool ops_has_f16c(cl_device_id id);
 bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum weight_layout layout,
                         enum tensor_type type, const char *name, struct error *err);
 void ops_release_matmul(struct ops *ops);
+/* Build a kernel that only decodes rows of this type. */
+bool ops_open_decoder(struct ops *ops, const char *source, const char *name, enum tensor_type type,
+                      cl_kernel *kernel, struct error *err);
 bool ops_prepare_embed(struct ops *ops, enum tensor_type type, struct error *err);
 /* Rows `row` .. of a matrix as floats, for a library: the kernel, once, and its launch. */
 bool ops_prepare_expand(struct ops *ops, enum tensor_type type, struct error *err);

@@ -235,14 +235,18 @@ bool op_matmul_q8(struct ops *ops, const struct device_matrix *matrix, const str
            launch_matmul(ops, NUMERIC_INT8, matrix, &args, arguments, COUNT_OF(arguments), err);
 }
 
-bool ops_prepare_embed(struct ops *ops, enum tensor_type type, struct error *err) {
-    if (ops->embed[type])
-        return true;
+bool ops_open_decoder(struct ops *ops, const char *source, const char *name, enum tensor_type type,
+                      cl_kernel *kernel, struct error *err) {
     char weights[32];
     write_weights_define(type, weights, sizeof weights);
-    const struct program_request request = { .source = "kernels/embed.cl", .defines = weights,
-                                             .launches = LAUNCHES_SMALL, .kernels = { "embed" } };
-    return ops_open_program(ops, &request, (cl_kernel *const[]){ &ops->embed[type] }, err);
+    const struct program_request request = { .source = source, .defines = weights, .launches = LAUNCHES_SMALL,
+                                             .kernels = { name } };
+    return ops_open_program(ops, &request, (cl_kernel *const[]){ kernel }, err);
+}
+
+bool ops_prepare_embed(struct ops *ops, enum tensor_type type, struct error *err) {
+    return ops->embed[type] ||
+           ops_open_decoder(ops, "kernels/embed.cl", "embed", type, &ops->embed[type], err);
 }
 
 bool op_embed(struct ops *ops, const struct device_matrix *table, cl_mem ids, cl_mem out,
