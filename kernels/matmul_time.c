@@ -1,16 +1,9 @@
 /* matmul_time: how long a product takes, to choose among those that are right. */
+#include "common/clock.h"
 #include "kernels/matmul_variants.h"
 #include "kernels/ops_internal.h"
 
-#include <time.h>
-
 enum { ROWS = 1024, COLUMNS = 1024, TOKENS = 64, ROUNDS = 3 };
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* Bytes that are 0: no denormals, no infinities, in any format. */
 static cl_mem zeros(struct ops *ops, size_t bytes, struct error *err) {
@@ -34,7 +27,7 @@ enum { WEIGHTS, X, Y, SCALES, SUMS, BUFFER_COUNT };
 static bool multiply(struct ops *ops, enum numeric_class numeric, const struct device_matrix *matrix,
                      const cl_mem buffers[BUFFER_COUNT], double *seconds, struct error *err) {
     const struct q8_buffers q8 = { buffers[X], buffers[SCALES], buffers[SUMS] };
-    double start = now();
+    double start = seconds_now();
     for (uint32_t i = 0; i <= TOKENS; i++) {
         uint32_t tokens = i < TOKENS ? 1 : TOKENS;
         if (numeric == NUMERIC_INT8 ? !op_matmul_q8(ops, matrix, &q8, buffers[Y], tokens, ROWS, false, err)
@@ -42,7 +35,7 @@ static bool multiply(struct ops *ops, enum numeric_class numeric, const struct d
             return false;
     }
     cl_int code = clFinish(ops->queue);
-    *seconds = now() - start;
+    *seconds = seconds_now() - start;
     return code == CL_SUCCESS || opencl_failed(err, code, "cannot time a product");
 }
 

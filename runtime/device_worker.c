@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct device_worker {
     pthread_t thread;
@@ -84,10 +83,4 @@ void device_worker_post(struct device_worker *worker, struct worker_message *mes
     worker->last = message;
     pthread_cond_signal(&worker->changed);
     pthread_mutex_unlock(&worker->lock);
-}
-
-double worker_clock(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }

@@ -26,7 +26,4 @@ void device_worker_free(struct device_worker *worker);
 /* From any thread, a worker's own included. */
 void device_worker_post(struct device_worker *worker, struct worker_message *message);
 
-/* Monotonic clock in seconds. */
-double worker_clock(void);
-
 #endif

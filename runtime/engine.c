@@ -46,7 +46,7 @@ bool engine_run_all(struct engine *engine, bool (*task)(struct engine_device *, 
 
 static bool load_device(struct engine_device *device, struct error *err) {
     struct engine *engine = device->engine;
-    double started = worker_clock();
+    double started = seconds_now();
     struct shard_request request = {
         .model = engine->model, .parts = device->parts, .options = &device->options,
         .device = device->planned->device.short_name, .context = device->context->handle, .queue = device->queue,
@@ -74,14 +74,14 @@ static bool load_device(struct engine_device *device, struct error *err) {
         .logit_rows = engine->logit_rows < engine->micro_batch ? engine->logit_rows : engine->micro_batch,
         .residual = device->memory.shared[BUFFER_RESIDUAL],
     };
-    device->load_seconds = worker_clock() - started;
+    device->load_seconds = seconds_now() - started;
     return true;
 }
 
 static bool map_table(struct engine *engine, struct error *err) {
     if (!engine->has_host_embed)
         return true;
-    double started = worker_clock();
+    double started = seconds_now();
     const struct model *model = engine->model;
     const struct weight_ref *embed = &model->embed;
     const struct model_tensor *tensor = &model->tensors[embed->tensor];
@@ -90,7 +90,7 @@ static bool map_table(struct engine *engine, struct error *err) {
         !tensor_bytes(tensor->type, embed->row_count, embed->column_count, &bytes))
         return error_set(err, ERROR_FAILED, "tensor '%s' is not a table of embeddings", tensor->name);
     bool ok = file_map_range(&engine->table, model->files[tensor->file].path, tensor->offset + skip, bytes, err);
-    engine->host_load_seconds = worker_clock() - started;
+    engine->host_load_seconds = seconds_now() - started;
     return ok;
 }
 

@@ -106,7 +106,7 @@ static bool note_arrival(struct engine_device *device, const struct pass *pass, 
     if (!device->engine->measure_hops || !pass->segment || pass->is_prefill)
         return true;
     cl_int code = clFinish(device->queue);
-    device->hops[way].seconds += worker_clock() - pass->hop_started;
+    device->hops[way].seconds += seconds_now() - pass->hop_started;
     device->hops[way].count++;
     return code == CL_SUCCESS || opencl_failed(err, code, "cannot write the residual to '%s'", device->forward.device);
 }
@@ -181,7 +181,7 @@ bool engine_hop_depart(struct engine_device *device, struct pass *pass, struct e
     struct engine_context *context = device->context;
     bool shares = (pass->is_mapped || is_shared(engine, context)) && is_within(engine, pass->segment + 1, context);
     cl_int code = shares || engine->measure_hops ? clFinish(device->queue) : CL_SUCCESS;
-    pass->hop_started = worker_clock();
+    pass->hop_started = seconds_now();
     pass->shared = shares ? context : NULL;
     pass->residual = shares ? NULL : pass->stage;
     if (code == CL_SUCCESS && !shares && pass->is_mapped) {

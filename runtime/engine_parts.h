@@ -23,6 +23,7 @@
 #include "runtime/rope.h"
 
 #include "common/artifact.h"
+#include "common/clock.h"
 #include "common/file_map.h"
 
 #include <pthread.h>
@@ -110,7 +111,7 @@ struct pass {
     float *logits;                         /* the caller's, for those rows */
 
     uint32_t segment, segment_end;         /* the next one to run; after the last one */
-    double hop_started;                    /* worker_clock() when the last segment was computed */
+    double hop_started;                    /* seconds_now() when the last segment was computed */
     /* Where the residual is between two segments: at most one is set. */
     const float *residual;                 /* on the host */
     const struct engine_context *shared;   /* in `buffer`, which is of that context */

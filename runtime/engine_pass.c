@@ -128,7 +128,7 @@ static void note_failure(struct engine *engine, const struct error *error) {
 }
 
 static void count_time(struct engine_device *device, const struct pass *pass, double started) {
-    *(pass->is_prefill ? &device->prefill_seconds : &device->decode_seconds) += worker_clock() - started;
+    *(pass->is_prefill ? &device->prefill_seconds : &device->decode_seconds) += seconds_now() - started;
 }
 
 /* To the next segment, or home. */
@@ -144,7 +144,7 @@ static void run_segment(struct worker_message *message) {
     struct engine *engine = pass->engine;
     const struct segment *segment = &engine->segments[pass->segment];
     struct engine_device *device = &engine->devices[segment->device];
-    double started = worker_clock();
+    double started = seconds_now();
     pass->ok = may_run(engine, &pass->error);
     if (pass->ok && !run_units(device, pass, segment, &pass->error)) {
         pass->ok = false;
@@ -206,7 +206,7 @@ static void run_slice_message(struct worker_message *message) {
     struct pass *pass = slice->pass;
     struct engine *engine = pass->engine;
     struct engine_device *device = &engine->devices[slice->device];
-    double started = worker_clock();
+    double started = seconds_now();
     slice->ok = may_run(engine, &slice->error);
     if (slice->ok && !run_slice(device, pass, &slice->error)) {
         slice->ok = false;
@@ -265,7 +265,7 @@ static bool await_pass(struct engine *engine, struct pass *pass, struct error *e
 
 /* Rows of the mapped table into the pass's staging. */
 static void gather_embeddings(struct engine *engine, struct pass *pass) {
-    double started = worker_clock();
+    double started = seconds_now();
     const struct weight_ref *embed = &engine->model->embed;
     enum tensor_type type = engine->model->tensors[embed->tensor].type;
     const struct tensor_type_info *info = tensor_type_info(type);
@@ -274,7 +274,7 @@ static void gather_embeddings(struct engine *engine, struct pass *pass) {
         dequantise(type, engine->table.bytes + (size_t)pass->tokens[i] * row_bytes,
                    pass->stage + (size_t)i * engine->model->hidden_size, engine->model->hidden_size);
     pass->residual = pass->stage;
-    *(pass->is_prefill ? &engine->host_prefill_seconds : &engine->host_decode_seconds) += worker_clock() - started;
+    *(pass->is_prefill ? &engine->host_prefill_seconds : &engine->host_decode_seconds) += seconds_now() - started;
 }
 
 /* Fill a free pass with the tokens [begin, begin + count) of the batch and send it off. */

@@ -1,6 +1,6 @@
 #include "runtime/weight_window.h"
 
-#include "runtime/device_worker.h"
+#include "common/clock.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -116,7 +116,7 @@ static struct pane *pane_of(struct weight_window *window, size_t piece) {
 /* Under the lock: wait until the piece is there. Pieces that were read for nothing, since the
  * pass leaves them out, make room. */
 static struct pane *await_piece(struct weight_window *window, size_t piece) {
-    double started = worker_clock();
+    double started = seconds_now();
     bool is_late = false;
     for (;;) {
         struct pane *pane = pane_of(window, piece);
@@ -131,7 +131,7 @@ static struct pane *await_piece(struct weight_window *window, size_t piece) {
         if (pane && pane->state == PANE_FULL) {
             window->report.piece_count++;
             window->report.late_count += is_late;
-            window->report.wait_seconds += is_late ? worker_clock() - started : 0;
+            window->report.wait_seconds += is_late ? seconds_now() - started : 0;
             return pane;
         }
         is_late = true;

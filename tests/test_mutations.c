@@ -11,6 +11,7 @@
 #include "tests/support_checkpoint.h"
 #include "tests/support_mutate.h"
 
+#include "common/clock.h"
 #include "common/file_map.h"
 
 #include <dirent.h>
@@ -22,7 +23,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SHORT_RUN 150
@@ -74,12 +74,6 @@ struct outcome {
     char talk[4096];               /* the first of its standard error */
 };
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 /* build/tests/test_mutations -> build/NAME */
 static const char *program(const char *name) {
     static char path[PATH_MAX + 32];
@@ -125,19 +119,19 @@ static struct outcome run(const char *const *arguments, uint64_t bytes) {
     struct outcome outcome = { .status = -1 };
     struct rusage usage;
     const char *talk = support_path(test_folder(), "talk");
-    double start = now();
+    double start = seconds_now();
     pid_t child = fork();
     assert_true(child >= 0);
     if (!child)
         become(talk, arguments, bytes);
     while (wait4(child, &outcome.status, WNOHANG, &usage) == 0) {
-        if (now() - start > WALL_SECONDS && !outcome.timed_out) {
+        if (seconds_now() - start > WALL_SECONDS && !outcome.timed_out) {
             kill(child, SIGKILL);
             outcome.timed_out = true;
         }
         usleep(2000);
     }
-    outcome.seconds = now() - start;
+    outcome.seconds = seconds_now() - start;
     outcome.resident_kib = usage.ru_maxrss;
     read_talk(talk, &outcome);
     return outcome;

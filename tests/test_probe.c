@@ -1,6 +1,7 @@
 /* The probe starts this program again as its child: main() passes "__probe" on. */
 #include "tests/support.h"
 
+#include "common/clock.h"
 #include "common/opencl.h"
 #include "planner/probe.h"
 #include "planner/probe_child.h"
@@ -18,7 +19,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static char self[PATH_MAX], build_folder[PATH_MAX], pocl[PATH_MAX], temporary[PATH_MAX];
@@ -46,12 +46,6 @@ static void use_drivers(const char *const *names) {
 }
 
 static const char *const only_pocl[] = { "pocl", NULL };
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* No child may be left, dead or alive, and nothing in the temporary folder. */
 static void assert_nothing_is_left(void) {
@@ -161,10 +155,10 @@ static void an_interrupt_ends_a_survey_at_once(void **state) {
     interrupted = 0;
     signal(SIGALRM, interrupt);
     alarm(1);
-    double start = now();
+    double start = seconds_now();
     assert_false(probe_survey(&request, &devices, &results, &err));
     assert_int_equal(err.kind, ERROR_INTERRUPTED);
-    assert_true(now() - start < 5);
+    assert_true(seconds_now() - start < 5);
     probe_results_release(&results);
     device_list_release(&devices);
     assert_nothing_is_left();
