@@ -64,10 +64,10 @@ static bool is_cpu_without_f16c(cl_device_id id) {
 
 static const struct matmul_variant variants[] = {
     { .name = "f16c", .source = "kernels/matmul_rows.cl", .defines = "HALVES_F16C", .numeric = NUMERIC_FLOAT,
-      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 3, .cpu_local = 1, .gpu_local = 1,
+      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 1,
       .shares_rows = true, .needs_proof = true, .runs_on = has_f16c },
     { .name = "rows", .source = "kernels/matmul_rows.cl", .defines = "", .numeric = NUMERIC_FLOAT,
-      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 3, .cpu_local = 1, .gpu_local = 1,
+      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 1,
       .shares_rows = true, .runs_on = is_cpu_without_f16c },
     { .name = "plain", .source = "kernels/matmul_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_ROWS, .types = FLOAT_TYPES | QUANTISED_TYPES,
