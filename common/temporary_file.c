@@ -11,23 +11,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Nobody has it open to write: whoever made it was killed. */
-static void remove_abandoned(int folder, const char *name) {
+bool temporary_file_remove_unwritten(int folder, const char *name, enum unlockable unlockable) {
     struct stat status;
     int file = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (file < 0)
-        return;
-    if (fstat(file, &status) == 0 && S_ISREG(status.st_mode) && flock(file, LOCK_EX | LOCK_NB) == 0)
-        unlinkat(folder, name, 0);
+        return false;
+    /* NFS gives no exclusive lock on a file that is open to read. Whoever made this one and has not
+     * locked it yet fails to, or finds it gone. */
+    bool is_removed = fstat(file, &status) == 0 && S_ISREG(status.st_mode) &&
+                      (flock(file, LOCK_SH | LOCK_NB) == 0 ||
+                       (errno != EWOULDBLOCK && unlockable == REMOVE_UNLOCKABLE)) &&
+                      unlinkat(folder, name, 0) == 0;
     close(file);
-}
-
-bool temporary_file_is_written(int folder, const char *name) {
-    int file = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    bool is_written = file >= 0 && flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    if (file >= 0)
-        close(file);
-    return is_written;
+    return is_removed;
 }
 
 static void sweep(const char *path) {
@@ -38,7 +34,7 @@ static void sweep(const char *path) {
     for (struct dirent *entry; stream && (entry = readdir(stream));)
         if (strncmp(entry->d_name, stem, length) == 0 && entry->d_name[length] == '.' &&
             strlen(entry->d_name + length) == 7)
-            remove_abandoned(dirfd(stream), entry->d_name);
+            temporary_file_remove_unwritten(dirfd(stream), entry->d_name, KEEP_UNLOCKABLE);
     if (stream)
         closedir(stream);
     free(folder);

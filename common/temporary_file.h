@@ -31,7 +31,11 @@ void temporary_file_forget(const char *name);
  * made or takes its place any more; who tries waits for ever. */
 void temporary_file_abandon(void);
 
-/* Whether somebody is writing the file of that name in an open folder. */
-bool temporary_file_is_written(int folder, const char *name);
+/* What to do where the file system has no locks, and so nobody can tell whether a file is written. */
+enum unlockable { KEEP_UNLOCKABLE, REMOVE_UNLOCKABLE };
+
+/* Remove the regular file of that name from an open folder, unless somebody is writing it. Whether
+ * it was removed. */
+bool temporary_file_remove_unwritten(int folder, const char *name, enum unlockable unlockable);
 
 #endif

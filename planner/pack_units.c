@@ -148,8 +148,7 @@ static void sweep_folder(const char *folder, const struct kept *kept, struct swe
         if (kept->count && bsearch(&file, kept->files, kept->count, sizeof *kept->files, by_identity))
             continue;
         /* Another phiplan may be packing. */
-        if (!temporary_file_is_written(dirfd(stream), entry->d_name) &&
-            unlinkat(dirfd(stream), entry->d_name, 0) == 0) {
+        if (temporary_file_remove_unwritten(dirfd(stream), entry->d_name, REMOVE_UNLOCKABLE)) {
             swept->bytes += (uint64_t)status.st_size;
             swept->files++;
         }

@@ -1,13 +1,17 @@
 #include "tests/support.h"
 
+#include "common/clock.h"
 #include "common/temporary_file.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,11 +45,14 @@ static void what_killed_processes_left_is_removed_and_nothing_else(void **state)
     ASSERT_OK(beside >= 0, err);
     assert_int_equal(access(first, F_OK), 0);
     int folder = open(test_folder(), O_RDONLY | O_DIRECTORY);
-    assert_true(folder >= 0 && temporary_file_is_written(folder, strrchr(first, '/') + 1));
-    assert_false(temporary_file_is_written(folder, "weights") || temporary_file_is_written(folder, "nothing"));
-    close(file);
-    assert_false(temporary_file_is_written(folder, strrchr(first, '/') + 1));
+    assert_true(folder >= 0);
+    assert_false(temporary_file_remove_unwritten(folder, strrchr(first, '/') + 1, REMOVE_UNLOCKABLE));
+    assert_false(temporary_file_remove_unwritten(folder, "nothing", REMOVE_UNLOCKABLE));
+    assert_int_equal(access(first, F_OK), 0);
+    assert_true(temporary_file_remove_unwritten(folder, "weight.aB3dE7", KEEP_UNLOCKABLE));
+    assert_int_not_equal(access(other, F_OK), 0);
     close(folder);
+    close(file);
     close(beside);
     beside = temporary_file_create(path, &third, &err);
     ASSERT_OK(beside >= 0, err);
@@ -53,6 +60,48 @@ static void what_killed_processes_left_is_removed_and_nothing_else(void **state)
     temporary_file_drop(-1, first);
     temporary_file_drop(-1, second);
     temporary_file_drop(beside, third);
+}
+
+/* Remove all that nobody writes, again and again, until the other end of the pipe closes. */
+static _Noreturn void remove_forever(int until) {
+    int folder = open(test_folder(), O_RDONLY | O_DIRECTORY);
+    struct pollfd end = { .fd = until };
+    while (poll(&end, 1, 0) == 0) {
+        DIR *stream = fdopendir(openat(folder, ".", O_RDONLY | O_DIRECTORY));
+        for (struct dirent *entry; stream && (entry = readdir(stream));)
+            temporary_file_remove_unwritten(folder, entry->d_name, REMOVE_UNLOCKABLE);
+        closedir(stream);
+    }
+    _exit(0);
+}
+
+static void a_file_that_was_just_made_is_not_removed_by_another_process(void **state) {
+    (void)state;
+    char path[512];
+    struct error err = { 0 };
+    int ends[2], status, lost = 0;
+    assert_int_equal(pipe(ends), 0);
+    snprintf(path, sizeof path, "%s/new", test_folder());
+    pid_t child = fork();
+    if (child == 0) {
+        close(ends[1]);
+        remove_forever(ends[0]);
+    }
+    assert_true(child > 0);
+    double until = seconds_now() + 0.5;
+    while (seconds_now() < until) {
+        char *name;
+        struct stat made;
+        int file = temporary_file_create(path, &name, &err);
+        ASSERT_OK(file >= 0, err);
+        sched_yield();
+        lost += fstat(file, &made) != 0 || made.st_nlink == 0;
+        temporary_file_drop(file, name);
+    }
+    close(ends[1]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(lost, 0);
 }
 
 /* A new file for `path` that holds `text`; its name is the caller's. */
@@ -145,6 +194,7 @@ static void a_folder_that_is_not_there_is_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_killed_processes_left_is_removed_and_nothing_else),
+        cmocka_unit_test(a_file_that_was_just_made_is_not_removed_by_another_process),
         cmocka_unit_test(a_finished_file_takes_its_place),
         cmocka_unit_test(what_is_not_finished_is_removed_at_the_end_of_the_process),
         cmocka_unit_test(a_folder_that_is_not_there_is_named),
