@@ -16,4 +16,7 @@ void text_append_word(struct text *text, const char *word);
 const char *typed_phiplan(char command[TYPED_COMMAND_SIZE], const char *model, uint64_t context, const char *name,
                           const char *db);
 
+/* The same of "phiplan import FILE MODEL", FILE being the reader's to fill in. */
+const char *typed_import(char command[TYPED_COMMAND_SIZE], const char *model, const char *name, const char *db);
+
 #endif

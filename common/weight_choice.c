@@ -123,19 +123,18 @@ bool model_take_formats(struct model *model, const struct plan *plan, struct err
         char name[24];
         plan_unit_name(plan->unit_count, shard->unit, name);
         if (shard->unit >= unit_count(model))
-            return error_set(err, ERROR_STALE, "the plan has a unit '%s', which model '%s' has not; plan it again: "
-                             "phiplan '%s'", name, model->name, plan->model_path);
+            return error_set(err, ERROR_STALE, "the plan has a unit '%s', which model '%s' has not", name,
+                             model->name);
         struct unit unit = unit_at(model, shard->unit);
         if (!shard_format_read(shard->format, &is_converted, &type, &layout))
-            return error_set(err, ERROR_STALE, "the plan wants '%s' in the format '%s', which is not known; plan it "
-                             "again: phiplan '%s'", name, shard->format, plan->model_path);
+            return error_set(err, ERROR_STALE, "the plan wants '%s' in the format '%s', which is not known", name,
+                             shard->format);
         /* Parts of a unit are of one matrix. */
         bool differs = shard->part_begin > 0 &&
                        (model_unit_conversion(model, unit, &made) != is_converted || (is_converted && made != type));
         if (differs || (is_converted && !model_convert_unit(model, unit, type)))
             return error_set(err, ERROR_STALE, "the plan wants '%s' of model '%s' in the format '%s', which it cannot "
-                             "have; plan it again: phiplan '%s'", name, model->name, shard->format,
-                             plan->model_path);
+                             "have", name, model->name, shard->format);
     }
     return true;
 }

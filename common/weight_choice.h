@@ -39,7 +39,7 @@ void shard_format_write(const struct model *model, struct unit unit, enum weight
 bool shard_format_read(const char *format, bool *is_converted, enum tensor_type *type, enum weight_layout *layout);
 
 /* Have every unit as the plan's shards say. A plan of other units fails, and a format that
- * is not known or cannot be had. */
+ * is not known or cannot be had; the next step, to plan again, is the caller's to say. */
 bool model_take_formats(struct model *model, const struct plan *plan, struct error *err);
 
 #endif

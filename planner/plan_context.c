@@ -19,17 +19,16 @@ static struct model *open_planned_model(const struct plan *plan, const char *dat
         error_prefix(err, "plan %lld needs its model", (long long)plan->id);
         return NULL;
     }
-    if (!model_take_formats(model, plan, err)) {
-        model_close(model);
-        return NULL;
-    }
-    if (unit_count(model) == plan->unit_count && model_chosen_bytes(model) == plan->model_weight_bytes)
-        return model;
     char typed[TYPED_COMMAND_SIZE];
-    error_set(err, ERROR_STALE, "the files of model '%s' changed since plan %lld was made: %llu bytes of weights were "
-              "%llu; plan again: %s", plan->model_name, (long long)plan->id,
-              (unsigned long long)model_chosen_bytes(model), (unsigned long long)plan->model_weight_bytes,
-              typed_phiplan(typed, plan->model_path, 0, plan->name, database));
+    typed_phiplan(typed, plan->model_path, 0, plan->name, database);
+    if (!model_take_formats(model, plan, err))
+        error_set(err, ERROR_STALE, "%s; plan again: %s", err->text, typed);
+    else if (unit_count(model) == plan->unit_count && model_chosen_bytes(model) == plan->model_weight_bytes)
+        return model;
+    else
+        error_set(err, ERROR_STALE, "the files of model '%s' changed since plan %lld was made: %llu bytes of weights "
+                  "were %llu; plan again: %s", plan->model_name, (long long)plan->id,
+                  (unsigned long long)model_chosen_bytes(model), (unsigned long long)plan->model_weight_bytes, typed);
     model_close(model);
     return NULL;
 }

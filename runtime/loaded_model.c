@@ -162,16 +162,15 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
         chosen++;
     if (chosen == count)
         chosen = 0;   /* none fits: the engine says what the newest one misses */
-    ok = plan_validate(plans[chosen], err);
+    ok = plan_validate(plans[chosen], err) && model_take_formats(loaded->model, plans[chosen], err);
     if (!ok) {
         char command[TYPED_COMMAND_SIZE];
         repair_command(options, command);
-        error_set(err, ERROR_FAILED, "%s; run: %s", err->text, command);
+        error_set(err, err->kind, "%s; run: %s", err->text, command);
         goto cleanup;
     }
     loaded->plan = plans[chosen];
     plans[chosen] = plans[--count];
-    ok = model_take_formats(loaded->model, loaded->plan, err);
 cleanup:
     opencl_devices_release(&enumeration.present);
     plan_store_free_plans(plans, count);

@@ -3,6 +3,7 @@
 #include "common/interruption.h"
 #include "common/model_source.h"
 #include "common/plan_request.h"
+#include "common/typed_command.h"
 #include "db/plan_store.h"
 
 #include <errno.h>
@@ -97,9 +98,12 @@ static bool replan(const struct run_options *options, const struct plan *old, st
     char path[PATH_MAX + 16];
     struct arguments arguments = { .list = { path, "plan", options->model }, .count = 3 };
     int status = 0;
-    if (old && strcmp(old->request.policy, "import") == 0)
+    if (old && strcmp(old->request.policy, "import") == 0) {
+        char command[TYPED_COMMAND_SIZE];
         return error_set(err, ERROR_STALE, "plan %lld was made from a device map and no longer fits; import it again: "
-                         "phiplan import FILE '%s'", (long long)old->id, options->model);
+                         "%s", (long long)old->id,
+                         typed_import(command, options->model, options->plan_name, options->db));
+    }
     if (!find_phiplan(path, err))
         return false;
     add(&arguments, "--name", options->plan_name);

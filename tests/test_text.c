@@ -70,6 +70,10 @@ static void a_proposed_command_is_what_a_shell_takes(void **state) {
                   "/x/plans.db");
     check_command("phiplan 'my models/b' --name '$fast'", "my models/b", 0, "$fast", "");
     check_command("phiplan 'it'\\''s' --db ''\\'''", "it's", 0, NULL, "'");
+    char import[TYPED_COMMAND_SIZE];
+    assert_string_equal(typed_import(import, "it's", "fast", "/x y"),
+                        "phiplan import FILE 'it'\\''s' --name fast --db '/x y'");
+    assert_string_equal(typed_import(import, "m", "default", NULL), "phiplan import FILE m");
     char longest[2 * TYPED_COMMAND_SIZE], command[TYPED_COMMAND_SIZE];
     memset(longest, 'm', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';

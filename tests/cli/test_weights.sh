@@ -62,6 +62,9 @@ expect "other types are wrong usage" 2 "--weights takes keep, f16, q8_0, q4_0, a
 sqlite3 "$PHI_STORE" "update shard set format = 'q3_k' where plan = (select max(id) from plan where name = 'kept') and unit = 3"
 run "$phirun" "$model" --plan kept --ids 1,2,3 -n 4
 expect "an unknown format is refused with its name" 4 "'q3_k'"
+true_that "and the command that plans it again" grep -q "run: phiplan .* --name kept" "$work/err"
+run "$phiplan" check "$(sqlite3 "$PHI_STORE" "select max(id) from plan where name = 'kept'")"
+true_that "phiplan names it, too" grep -q "plan again: phiplan .* --name kept" "$work/err"
 for name in kept default; do
     sqlite3 "$PHI_STORE" "select id from plan where name = '$name'" | while read -r id; do "$phiplan" rm "$id" > /dev/null 2>&1; done
 done
