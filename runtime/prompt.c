@@ -17,9 +17,9 @@ bool prompt_read_file(const char *path, struct text *text, struct error *err) {
     if (file < 0)
         return error_set(err, ERROR_FAILED, "cannot read '%s': %s", path, strerror(errno));
     char block[65536];
-    ssize_t count;
-    while ((count = interruptible_read(file, block, sizeof block, &interrupted_by)) > 0 ||
-           (count < 0 && errno == EINTR && !interrupted_by))
+    ssize_t count = 0;
+    while (!text->failed && ((count = interruptible_read(file, block, sizeof block, &interrupted_by)) > 0 ||
+                             (count < 0 && errno == EINTR && !interrupted_by)))
         if (count > 0)
             text_append_bytes(text, block, (size_t)count);
     int cause = errno;
