@@ -29,15 +29,13 @@ static bool is_pocl_cpu(cl_device_id id) {
 }
 
 #if defined(__x86_64__)
+/* What the assembly of both kernels/tile_avx2.h and kernels/tile_f16c.h uses: a processor or a
+ * virtual machine may have AVX2 without the others. Not every compiler's __builtin_cpu_supports()
+ * knows "f16c"; AVX2 says that the system saves the registers. */
 static bool has_avx2(cl_device_id id) {
-    return __builtin_cpu_supports("avx2") && is_pocl_cpu(id);
-}
-
-/* Not every compiler's __builtin_cpu_supports() knows "f16c"; AVX2 says that the system
- * saves the registers. */
-static bool has_f16c(cl_device_id id) {
     unsigned a, b, c, d;
-    return has_avx2(id) && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) &&
+           (c & bit_F16C) && is_pocl_cpu(id);
 }
 
 static bool has_avx512_vnni(cl_device_id id) {
@@ -49,23 +47,22 @@ static bool has_avx2(cl_device_id id) {
     (void)id;
     return false;
 }
-#define has_f16c has_avx2
 #define has_avx512_vnni has_avx2
 #endif
 
 bool ops_has_f16c(cl_device_id id) {
-    return has_f16c(id);
+    return has_avx2(id);
 }
 
 /* Several rows at a time pay there, too, if converting a half takes more instructions. */
 static bool is_cpu_without_f16c(cl_device_id id) {
-    return ops_is_cpu(id) && !has_f16c(id);
+    return ops_is_cpu(id) && !has_avx2(id);
 }
 
 static const struct matmul_variant variants[] = {
     { .name = "f16c", .source = "kernels/matmul_rows.cl", .defines = "HALVES_F16C", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 1,
-      .shares_rows = true, .needs_proof = true, .runs_on = has_f16c },
+      .shares_rows = true, .needs_proof = true, .runs_on = has_avx2 },
     { .name = "rows", .source = "kernels/matmul_rows.cl", .defines = "", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 1,
       .shares_rows = true, .runs_on = is_cpu_without_f16c },
