@@ -1,5 +1,7 @@
 #include "common/text.h"
 
+#include "common/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,20 +119,15 @@ char *text_take(struct text *text) {
 }
 
 /* Bytes of the UTF-8 character at `c`; 0: none that may be shown. */
-static int shown_bytes(const unsigned char *c) {
-    int length = *c < 0x80 ? 1 : *c >= 0xc2 && *c < 0xe0 ? 2 : *c >= 0xe0 && *c < 0xf0 ? 3
-        : *c >= 0xf0 && *c < 0xf5 ? 4 : 0;
-    if (*c < ' ' || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0))
-        return 0;
-    for (int i = 1; i < length; i++)
-        if ((c[i] & 0xc0) != 0x80)
-            return 0;
-    return length;
+static unsigned shown_bytes(const char *c, size_t size) {
+    struct utf8_unit unit = utf8_next(c, size);
+    bool is_control = unit.codepoint < ' ' || (unit.codepoint >= 0x7f && unit.codepoint < 0xa0);
+    return unit.state == UTF8_VALID && !is_control ? unit.length : 0;
 }
 
 void text_defuse(char *string, bool keeps_lines) {
-    for (unsigned char *c = (unsigned char *)string; *c;) {
-        int length = shown_bytes(c);
+    for (char *c = string, *end = string + strlen(string); c < end;) {
+        unsigned length = shown_bytes(c, (size_t)(end - c));
         if (!length && !(keeps_lines && *c == '\n'))
             *c = *c == '\n' || *c == '\t' ? ' ' : '?';
         c += length ? length : 1;

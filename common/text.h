@@ -30,7 +30,8 @@ void text_append_format(struct text *text, const char *format, ...)
 void text_append_utf8(struct text *text, unsigned codepoint);  /* U+FFFD where invalid */
 
 /* Names from files are part of what is printed: no control character, in ASCII or as UTF-8 of
- * U+0080 to U+009F, may reach a terminal, nor, unless it `keeps_lines`, a second line. In place. */
+ * U+0080 to U+009F, may reach a terminal, nor, unless it `keeps_lines`, a second line. Each byte of what is no
+ * UTF-8 becomes '?', too. In place. */
 void text_defuse(char *string, bool keeps_lines);
 
 /* Hand the string over: the caller owns it and must free() it; `text` is empty

@@ -1,28 +1,14 @@
-/* unicode: UTF-8 and the properties of characters; the door to utf8proc. */
+/* unicode: strings of UTF-8 and the properties of characters; the door to utf8proc. */
 #ifndef RUNTIME_UNICODE_H
 #define RUNTIME_UNICODE_H
 
 #include "common/error.h"
 #include "common/text.h"
+#include "common/utf8.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-enum utf8_state {
-    UTF8_VALID,
-    UTF8_INVALID,   /* `length` bytes are one maximal invalid subpart */
-    UTF8_CUT        /* the bytes that are left begin a character but do not finish it */
-};
-
-struct utf8_unit {
-    enum utf8_state state;
-    unsigned length;      /* 1 to 4 */
-    uint32_t codepoint;   /* U+FFFD unless valid */
-};
-
-/* The first character of `bytes`; size must not be 0. */
-struct utf8_unit utf8_next(const char *bytes, size_t size);
 
 /* Where the last character of `size` bytes of UTF-8 begins; size must not be 0. */
 size_t utf8_last(const char *bytes, size_t size);

@@ -3,6 +3,7 @@
 #include "common/text.h"
 #include "common/typed_command.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,30 @@ static void a_sentence_can_quote_the_one_it_replaces(void **state) {
     assert_int_equal(error_exit_code(err.kind), 2);
 }
 
+static void what_a_terminal_may_obey_is_defused(void **state) {
+    (void)state;
+    static const struct { const char *string, *line, *lines; } cases[] = {
+        { "a \xc3\xa9 \xe2\x82\xac \xf4\x8f\xbf\xbf \xc2\xa0", "a \xc3\xa9 \xe2\x82\xac \xf4\x8f\xbf\xbf \xc2\xa0", NULL },
+        { "\x1b[31m\x7f\ta\nb", "?[31m? a b", "?[31m? a\nb" },
+        { "\xc2\x85\xc2\x9b", "????", NULL },
+        { "\xed\xa0\x80", "???", NULL },                  /* a surrogate */
+        { "\xed\x9f\xbf", "\xed\x9f\xbf", NULL },
+        { "\xc0\xaf|\xe0\x82\x9b|\xf0\x80\x82\x9b", "??|???|????", NULL },   /* overlong */
+        { "\xf4\x90\x80\x80", "????", NULL },             /* above U+10FFFF */
+        { "\xe2\x82", "??", NULL },                        /* cut */
+        { "\xe2\x82\xc3\xa9", "??\xc3\xa9", NULL },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char line[64], lines[64];
+        snprintf(line, sizeof line, "%s", cases[i].string);
+        snprintf(lines, sizeof lines, "%s", cases[i].string);
+        text_defuse(line, false);
+        text_defuse(lines, true);
+        assert_string_equal(line, cases[i].line);
+        assert_string_equal(lines, cases[i].lines ? cases[i].lines : cases[i].line);
+    }
+}
+
 static void check_command(const char *expected, const char *model, uint64_t context, const char *name,
                           const char *db) {
     char command[TYPED_COMMAND_SIZE];
@@ -86,6 +111,7 @@ int main(void) {
         cmocka_unit_test(codepoints_of_every_length_are_encoded),
         cmocka_unit_test(a_string_past_the_ceiling_fails_once_and_stays),
         cmocka_unit_test(a_sentence_can_quote_the_one_it_replaces),
+        cmocka_unit_test(what_a_terminal_may_obey_is_defused),
         cmocka_unit_test(a_proposed_command_is_what_a_shell_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
