@@ -1,6 +1,8 @@
 /* Schemas that are several in one: $ref and allOf, and what stands beside them. */
 #include "runtime/json_schema_parts.h"
 
+#include "runtime/unicode.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,10 +118,9 @@ static char *next_key(const char **at) {
         if (c == '~' && i + 1 < length && ((*at)[i + 1] == '0' || (*at)[i + 1] == '1')) {
             c = (*at)[++i] == '0' ? '~' : '/';
         } else if (c == '%' && i + 2 < length) {
-            char digits[3] = { (*at)[i + 1], (*at)[i + 2], '\0' }, *end;
-            long byte = strtol(digits, &end, 16);
-            if (*end == '\0' && byte > 0) {
-                c = (char)byte;
+            int high = hex_digit((*at)[i + 1]), low = hex_digit((*at)[i + 2]);
+            if (high >= 0 && low >= 0 && high + low > 0) {
+                c = (char)(16 * high + low);
                 i += 2;
             }
         }

@@ -267,6 +267,16 @@ static void useful_texts_are_not_lost(void **state) {
     CHECK("{\"type\": [\"string\", \"null\"]}", "ynull", "y\"x\"", "n1");
 }
 
+/* Two hexadecimal digits after a % are a byte of the name; whatever else follows it, it is a %. */
+static void references_name_their_parts(void **state) {
+    (void)state;
+    CHECK("{\"$ref\": \"#/$defs/a%20b%2fc~1d%C3%A9\", \"$defs\": {\"a b/c/d\xc3\xa9\": {\"const\": 1}}}", "y1", "n2");
+    CHECK("{\"$ref\": \"#/$defs/%+1\", \"$defs\": {\"%+1\": {\"const\": 1}}}", "y1", "n2");
+    CHECK("{\"$ref\": \"#/$defs/% f\", \"$defs\": {\"% f\": {\"const\": 1}}}", "y1", "n2");
+    CHECK("{\"$ref\": \"#/$defs/%4\", \"$defs\": {\"%4\": {\"const\": 1}}}", "y1", "n2");
+    CHECK("{\"$ref\": \"#/$defs/%00\", \"$defs\": {\"%00\": {\"const\": 1}}}", "y1", "n2");
+}
+
 static void formats_and_patterns_are_followed(void **state) {
     (void)state;
     CHECK("{\"format\": \"date\"}", "y\"2024-02-28\"", "y\"1999-12-31\"", "n\"2024-02-30\"", "n\"2024-13-01\"", "n\"24-01-01\"",
@@ -406,6 +416,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_text_is_json_that_the_schema_accepts),
         cmocka_unit_test(useful_texts_are_not_lost),
+        cmocka_unit_test(references_name_their_parts),
         cmocka_unit_test(formats_and_patterns_are_followed),
         cmocka_unit_test(what_cannot_be_promised_is_refused_by_name),
         cmocka_unit_test(hostile_schemas_are_bounded),
