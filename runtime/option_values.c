@@ -30,13 +30,21 @@ bool parse_ids(const char *what, const char *text, int32_t **ids, uint32_t *coun
     return true;
 }
 
-bool option_count(const char *option, const char *text, uint32_t *value, struct error *err) {
+bool option_whole(const char *option, const char *text, uint64_t most, uint64_t *value, struct error *err) {
     char *end;
     errno = 0;
     unsigned long long parsed = strtoull(text, &end, 10);
-    if (end == text || *end || errno || text[0] == '-' || parsed > UINT32_MAX / 2)
+    if (end == text || *end || errno || strchr(text, '-') || parsed > most)
         return error_set(err, ERROR_USAGE, "%s takes a whole number, not '%s'", option, text);
-    *value = (uint32_t)parsed;
+    *value = parsed;
+    return true;
+}
+
+bool option_count(const char *option, const char *text, uint32_t *value, struct error *err) {
+    uint64_t whole;
+    if (!option_whole(option, text, UINT32_MAX / 2, &whole, err))
+        return false;
+    *value = (uint32_t)whole;
     return true;
 }
 

@@ -10,7 +10,10 @@
 /* "1,2,3" (white space allowed) as ids; the caller frees *ids. */
 bool parse_ids(const char *what, const char *text, int32_t **ids, uint32_t *count, struct error *err);
 
-bool option_count(const char *option, const char *text, uint32_t *value, struct error *err);   /* a whole number */
+/* A whole number up to `most`; and one of things that are counted, with which a sum cannot overflow. */
+bool option_whole(const char *option, const char *text, uint64_t most, uint64_t *value, struct error *err);
+bool option_count(const char *option, const char *text, uint32_t *value, struct error *err);
+
 bool option_number(const char *option, const char *text, float *value, struct error *err);     /* finite */
 
 #endif

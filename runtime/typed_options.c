@@ -4,7 +4,6 @@
 #include "runtime/option_values.h"
 #include "runtime/sampler_settings.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,16 +46,6 @@ const struct typed_option typed_options[TYPED_OPTIONS] = {
 
 static bool no_memory(struct error *err) {
     return error_set(err, ERROR_FAILED, "cannot keep the options: out of memory");
-}
-
-static bool read_seed(const char *option, const char *text, json_t **value, struct error *err) {
-    char *end;
-    errno = 0;
-    uint64_t seed = strtoull(text, &end, 10);
-    if (end == text || *end || errno || text[0] == '-')
-        return error_set(err, ERROR_USAGE, "%s takes a whole number, not '%s'", option, text);
-    *value = json_integer((json_int_t)seed);
-    return true;
 }
 
 static bool read_choice(const char *option, const char *choices, const char *text, json_t **value,
@@ -140,6 +129,7 @@ bool typed_option_apply(json_t *typed, const struct typed_option *option, const 
         snprintf(shown, sizeof shown, "--%s", option->name);
     json_t *value = NULL;
     uint32_t count;
+    uint64_t seed;
     float number;
     bool ok = true, is_list = option->kind == TYPED_STRINGS || option->kind == TYPED_IDS || option->kind == TYPED_BIAS;
     switch (option->kind) {
@@ -151,7 +141,10 @@ bool typed_option_apply(json_t *typed, const struct typed_option *option, const 
         if ((ok = option_number(shown, text, &number, err)))
             value = json_real((double)number);
         break;
-    case TYPED_SEED: ok = read_seed(shown, text, &value, err); break;
+    case TYPED_SEED:   /* JSON's integers have a sign: the same 64 bits */
+        if ((ok = option_whole(shown, text, UINT64_MAX, &seed, err)))
+            value = json_integer((json_int_t)seed);
+        break;
     case TYPED_FLAG: value = json_true(); break;
     case TYPED_CHOICE: ok = read_choice(shown, option->value, text, &value, err); break;
     case TYPED_STRINGS:

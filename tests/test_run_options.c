@@ -2,6 +2,7 @@
 
 #include "runtime/option_values.h"
 #include "runtime/run_options.h"
+#include "runtime/typed_options.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,6 +143,24 @@ static void ids_are_read_with_any_white_space(void **state) {
     assert_int_equal(err.kind, ERROR_USAGE);
 }
 
+static void whole_numbers_have_a_limit_and_no_sign(void **state) {
+    (void)state;
+    static const char *const wrong[] = { "", "x", "1x", "-1", " -1", " -18446744073709551615", "18446744073709551616" };
+    struct error err = { 0 };
+    json_t *typed = json_object();
+    uint32_t count;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (option_count("-n", wrong[i], &count, &err) || typed_options_set(typed, "seed", wrong[i], &err))
+            fail_msg("'%s' was accepted", wrong[i]);
+    ASSERT_OK(option_count("-n", "2147483647", &count, &err), err);
+    assert_int_equal(count, INT32_MAX);
+    assert_false(option_count("-n", "2147483648", &count, &err));
+    assert_string_equal(err.text, "-n takes a whole number, not '2147483648'");
+    ASSERT_OK(typed_options_set(typed, "seed", "18446744073709551615", &err), err);
+    assert_true((uint64_t)json_integer_value(json_object_get(typed, "seed")) == UINT64_MAX);
+    json_decref(typed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_may_stand_before_and_after_the_model),
@@ -151,6 +170,7 @@ int main(void) {
         cmocka_unit_test(help_wins_over_mistakes),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(ids_are_read_with_any_white_space),
+        cmocka_unit_test(whole_numbers_have_a_limit_and_no_sign),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     run_options_release(&last);
