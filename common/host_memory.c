@@ -47,19 +47,6 @@ static bool read_meminfo(const char *meminfo, struct host_memory *host, struct e
     return true;
 }
 
-static void keep_a_fifth(struct host_memory *host) {
-    host->available_bytes = smaller(host->available_bytes, host->total_bytes / 5 * 4);
-}
-
-bool host_memory_parse(const char *meminfo, const char *group_limit, const char *group_stat,
-                       struct host_memory *host, struct error *err) {
-    if (!read_meminfo(meminfo, host, err))
-        return false;
-    apply_limit(host, group_limit, group_stat);
-    keep_a_fifth(host);
-    return true;
-}
-
 static void read_text(const char *path, char *text, size_t size) {
     FILE *file = fopen(path, "r");
     size_t length = file ? fread(text, 1, size - 1, file) : 0;
@@ -86,7 +73,7 @@ static void apply_groups(struct host_memory *host, const char *mount, char *grou
 
 /* A line is "number:controllers:/path", version 2's "0::/path". In a container the path may be
  * of outside, and the container's own group be what is mounted: only that is found then. */
-void host_memory_limit(struct host_memory *host, const char *groups, const char *root) {
+static void apply_all_groups(struct host_memory *host, const char *groups, const char *root) {
     char line[2048], mount[2048];
     for (; *groups; groups += strcspn(groups, "\n"), groups += *groups == '\n') {
         snprintf(line, sizeof line, "%.*s", (int)strcspn(groups, "\n"), groups);
@@ -105,13 +92,18 @@ void host_memory_limit(struct host_memory *host, const char *groups, const char 
     }
 }
 
+bool host_memory_parse(const char *meminfo, const char *groups, const char *root, struct host_memory *host,
+                       struct error *err) {
+    if (!read_meminfo(meminfo, host, err))
+        return false;
+    apply_all_groups(host, groups, root);
+    host->available_bytes = smaller(host->available_bytes, host->total_bytes / 5 * 4);
+    return true;
+}
+
 bool host_memory_read(struct host_memory *host, struct error *err) {
     char meminfo[8192], groups[8192];
     read_text("/proc/meminfo", meminfo, sizeof meminfo);
     read_text("/proc/self/cgroup", groups, sizeof groups);
-    if (!read_meminfo(meminfo, host, err))
-        return false;
-    host_memory_limit(host, groups, "/sys/fs/cgroup");
-    keep_a_fifth(host);
-    return true;
+    return host_memory_parse(meminfo, groups, "/sys/fs/cgroup", host, err);
 }

@@ -15,13 +15,9 @@ struct host_memory { uint64_t total_bytes, available_bytes; };
  * above. Available: what the kernel calls available, at most 80 % of the total. */
 bool host_memory_read(struct host_memory *host, struct error *err);
 
-/* The same from texts: /proc/meminfo, and the limit and memory.stat of the control
- * group ("" where there is none). */
-bool host_memory_parse(const char *meminfo, const char *group_limit, const char *group_stat,
-                       struct host_memory *host, struct error *err);
-
-/* Lower both by the limits and the use of the groups that `groups` (/proc/self/cgroup) names
- * below `root` (/sys/fs/cgroup). */
-void host_memory_limit(struct host_memory *host, const char *groups, const char *root);
+/* The same from the texts of /proc/meminfo and /proc/self/cgroup, and the groups below `root`
+ * (/sys/fs/cgroup). */
+bool host_memory_parse(const char *meminfo, const char *groups, const char *root, struct host_memory *host,
+                       struct error *err);
 
 #endif

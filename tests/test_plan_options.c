@@ -142,31 +142,6 @@ static void the_help_fits_eighty_columns(void **state) {
     assert_non_null(strstr(plan_options_help, "example: "));
 }
 
-static void host_memory_is_what_is_left_for_us(void **state) {
-    (void)state;
-    static const struct { const char *meminfo, *limit, *stat; uint64_t total_mib, available_mib; } cases[] = {
-        { "MemTotal: 10485760 kB\nMemFree: 1 kB\nMemAvailable: 5242880 kB\n", "", "", 10240, 5120 },
-        { "MemTotal: 10485760 kB\nMemAvailable: 10380902 kB\n", "max\n", "", 10240, 8192 },
-        { "MemTotal: 10485760 kB\n", "9223372036854771712\n", "", 10240, 8192 },
-        { "MemTotal: 10485760 kB\nMemAvailable: 9437184 kB\n", "1073741824\n",
-          "anon 536870912\nfile 400000000\n", 1024, 512 },
-        { "MemTotal: 10485760 kB\nMemAvailable: 9437184 kB\n", "1073741824\n",
-          "total_cache 1\ntotal_rss 1073741825\n", 1024, 0 },
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct host_memory host;
-        struct error err = { 0 };
-        ASSERT_OK(host_memory_parse(cases[i].meminfo, cases[i].limit, cases[i].stat, &host, &err), err);
-        assert_int_equal(host.total_bytes >> 20, cases[i].total_mib);
-        assert_int_equal((host.available_bytes + 5) >> 20, cases[i].available_mib);
-    }
-    struct host_memory host;
-    struct error err = { 0 };
-    assert_false(host_memory_parse("", "", "", &host, &err));
-    ASSERT_OK(host_memory_read(&host, &err), err);
-    assert_true(host.available_bytes <= host.total_bytes && host.total_bytes > 0);
-}
-
 static void write_group(const char *group, const char *name, const char *text) {
     char path[8192];
     snprintf(path, sizeof path, "mkdir -p '%s/%s' && printf '%s' > '%s/%s/%s'", test_folder(), group, text, test_folder(),
@@ -174,26 +149,58 @@ static void write_group(const char *group, const char *name, const char *text) {
     assert_int_equal(system(path), 0);
 }
 
+static void host_memory_is_what_is_left_for_us(void **state) {
+    (void)state;
+    static const struct { const char *meminfo, *limit, *stat; uint64_t total_mib, available_mib; } cases[] = {
+        { "MemTotal: 10485760 kB\nMemFree: 1 kB\nMemAvailable: 5242880 kB\n", "", "", 10240, 5120 },
+        { "MemTotal: 10485760 kB\nMemAvailable: 10380902 kB\n", "max\\n", "", 10240, 8192 },
+        { "MemTotal: 10485760 kB\n", "9223372036854771712\\n", "", 10240, 8192 },
+        { "MemTotal: 10485760 kB\nMemAvailable: 9437184 kB\n", "1073741824\\n",
+          "anon 536870912\\nfile 400000000\\n", 1024, 512 },
+        { "MemTotal: 10485760 kB\nMemAvailable: 9437184 kB\n", "1073741824\\n",
+          "total_cache 1\\ntotal_rss 1073741825\\n", 1024, 0 },
+    };
+    struct host_memory host;
+    struct error err = { 0 };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_group("case", "memory.max", cases[i].limit);
+        write_group("case", "memory.stat", cases[i].stat);
+        ASSERT_OK(host_memory_parse(cases[i].meminfo, "0::/case\n", test_folder(), &host, &err), err);
+        assert_int_equal(host.total_bytes >> 20, cases[i].total_mib);
+        assert_int_equal((host.available_bytes + 5) >> 20, cases[i].available_mib);
+    }
+    assert_false(host_memory_parse("", "", test_folder(), &host, &err));
+    ASSERT_OK(host_memory_read(&host, &err), err);
+    assert_true(host.available_bytes <= host.total_bytes && host.total_bytes > 0);
+}
+
+/* Of a machine of 16 GiB, all of it free. */
+static struct host_memory limited_by(const char *groups) {
+    struct host_memory host;
+    struct error err = { 0 };
+    ASSERT_OK(host_memory_parse("MemTotal: 16777216 kB\n", groups, test_folder(), &host, &err), err);
+    return host;
+}
+
 static void every_control_group_above_the_process_counts(void **state) {
     (void)state;
     const uint64_t gib = 1ull << 30;
-    struct host_memory host = { 16 * gib, 16 * gib };
     write_group("user/job", "memory.max", "max\\n");
     write_group("user", "memory.max", "4294967296\\n");
     write_group("user", "memory.stat", "anon 1073741824\\nfile 7\\n");
-    host_memory_limit(&host, "1:cpu:/user/job\n0::/user/job\n", test_folder());
+    struct host_memory host = limited_by("1:cpu:/user/job\n0::/user/job\n");
     assert_int_equal(host.total_bytes, 4 * gib);
     assert_int_equal(host.available_bytes, 3 * gib);
 
     write_group("memory/batch/42", "memory.limit_in_bytes", "2147483648\\n");
+    write_group("memory/batch/42", "memory.stat", "total_rss 1073741824\\n");
     write_group("memory", "memory.limit_in_bytes", "9223372036854771712\\n");
-    host_memory_limit(&host, "4:memory:/batch/42\n0::/\n", test_folder());
+    host = limited_by("4:memory:/batch/42\n0::/\n");
     assert_int_equal(host.total_bytes, 2 * gib);
-    assert_int_equal(host.available_bytes, 2 * gib);
+    assert_int_equal(host.available_bytes, gib);
 
-    host = (struct host_memory){ gib, gib };
-    host_memory_limit(&host, "4:memory:/../..\n0::/docker/of/outside\nno group\n", test_folder());
-    assert_int_equal(host.total_bytes, gib);
+    host = limited_by("4:memory:/../..\n0::/docker/of/outside\nno group\n");
+    assert_int_equal(host.total_bytes, 16 * gib);
 }
 
 int main(void) {
