@@ -95,12 +95,13 @@ static bool choose_icds(struct plan *const *plans, uint32_t count, struct error 
 
 /* In time for the settings, which need it for end tokens, bad words and grammars. */
 static bool open_tokenizer(struct loaded_model *loaded, const struct run_options *options,
-                           const struct load_request *request, struct error *err) {
+                           const struct load_request *request, const char *image_path, struct error *err) {
     struct error no_tokenizer = { 0 };
     bool from_image;
     if (!request->needs_tokenizer && !request->wants_tokenizer)
         return true;
-    loaded->tokenizer = tokenizer_open_image(&loaded->source, &loaded->hashes, &from_image, &no_tokenizer);
+    loaded->tokenizer = tokenizer_open_image(&loaded->source, &loaded->hashes, image_path, &from_image,
+                                             &no_tokenizer);
     if (loaded->tokenizer && !from_image && options->verbose)
         fprintf(stderr, "phirun: the tokenizer had to be read from the model's files\n");
     if (loaded->tokenizer)
@@ -134,10 +135,12 @@ static bool enumerate_beside(struct enumeration *enumeration, struct loaded_mode
     struct error no_tokenizer = { 0 };
     if (!worker)
         return false;
+    char *image_path = tokenizer_image_path(&loaded->hashes);   /* while nothing changes the environment */
     enumeration->message.run = enumerate;
     device_worker_post(worker, &enumeration->message);
-    bool has_tokenizer = open_tokenizer(loaded, options, request, &no_tokenizer);
+    bool has_tokenizer = open_tokenizer(loaded, options, request, image_path, &no_tokenizer);
     device_worker_free(worker);
+    free(image_path);
     *err = enumeration->ok ? no_tokenizer : enumeration->err;
     return enumeration->ok && has_tokenizer;
 }

@@ -394,8 +394,7 @@ failed:
 }
 
 struct tokenizer *tokenizer_open_image(const struct model_source *source, const struct model_hashes *hashes,
-                                       bool *from_image, struct error *err) {
-    char *path = tokenizer_image_path(hashes);
+                                       const char *path, bool *from_image, struct error *err) {
     struct tokenizer *tokenizer = path ? tokenizer_image_read(path, hashes, NULL) : NULL;
     if (from_image)
         *from_image = tokenizer != NULL;
@@ -404,6 +403,5 @@ struct tokenizer *tokenizer_open_image(const struct model_source *source, const 
         if (tokenizer && path)   /* without it the next start takes as long as this one */
             tokenizer_image_write(tokenizer, path, hashes, NULL);
     }
-    free(path);
     return tokenizer;
 }

@@ -16,13 +16,16 @@
 /* To be raised by whoever changes a reader, a stage's JSON or a table. */
 #define TOKENIZER_IMAGE_VERSION 1u
 
-/* tokenizer_open(), but from the image where there is a sound one; else the image is made, if
- * that is possible. `from_image` may be NULL. */
-struct tokenizer *tokenizer_open_image(const struct model_source *source, const struct model_hashes *hashes,
-                                       bool *from_image, struct error *err);
-
-/* For tests. The caller frees the path, which is NULL where there is no place for images. */
+/* Where the model's image lies; the caller frees it. NULL where there is no place for images. It
+ * reads the environment, which loading drivers may change: not while another thread does that. */
 char *tokenizer_image_path(const struct model_hashes *hashes);
+
+/* tokenizer_open(), but from the image at `path` (may be NULL) where there is a sound one; else the
+ * image is made, if that is possible. `from_image` may be NULL. */
+struct tokenizer *tokenizer_open_image(const struct model_source *source, const struct model_hashes *hashes,
+                                       const char *path, bool *from_image, struct error *err);
+
+/* For tests. */
 bool tokenizer_image_write(const struct tokenizer *tokenizer, const char *path, const struct model_hashes *hashes,
                            struct error *err);
 struct tokenizer *tokenizer_image_read(const char *path, const struct model_hashes *hashes, struct error *err);

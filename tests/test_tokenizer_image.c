@@ -124,12 +124,14 @@ static void an_open_with_an_image_reads_no_tokenizer_file(void **state) {
     snprintf(command, sizeof command, "cp -rL '%s' '%s'", test_data(models[0]), folder);
     assert_int_equal(system(command), 0);
     struct model_source source = { .kind = SOURCE_DIRECTORY, .path = folder };
-    struct tokenizer *first = tokenizer_open_image(&source, &some_hashes, &from_image, &err);
+    char *path = tokenizer_image_path(&some_hashes);
+    assert_non_null(path);
+    struct tokenizer *first = tokenizer_open_image(&source, &some_hashes, path, &from_image, &err);
     ASSERT_OK(first, err);
     assert_false(from_image);
     snprintf(command, sizeof command, "rm '%s'/*token* '%s'/config.json", folder, folder);
     assert_int_equal(system(command), 0);
-    struct tokenizer *second = tokenizer_open_image(&source, &some_hashes, &from_image, &err);
+    struct tokenizer *second = tokenizer_open_image(&source, &some_hashes, path, &from_image, &err);
     ASSERT_OK(second, err);
     assert_true(from_image);
     assert_same(models[0], first, second);
@@ -137,17 +139,17 @@ static void an_open_with_an_image_reads_no_tokenizer_file(void **state) {
     /* That of other files is no use. */
     struct model_hashes other = some_hashes;
     other.text[0] = '0';
-    assert_null(tokenizer_open_image(&source, &other, &from_image, &err));
+    char *other_path = tokenizer_image_path(&other);
+    assert_null(tokenizer_open_image(&source, &other, other_path, &from_image, &err));
+    free(other_path);
     /* Nor is a damaged one, which is not even an error where the files are there. */
-    char *path = tokenizer_image_path(&some_hashes);
-    assert_non_null(path);
     assert_int_equal(truncate(path, 100), 0);
     source.path = (char *)(uintptr_t)test_data(models[0]);
-    second = tokenizer_open_image(&source, &some_hashes, &from_image, &err);
+    second = tokenizer_open_image(&source, &some_hashes, path, &from_image, &err);
     ASSERT_OK(second, err);
     assert_false(from_image);
     tokenizer_close(second);
-    second = tokenizer_open_image(&source, &some_hashes, &from_image, &err);
+    second = tokenizer_open_image(&source, &some_hashes, path, &from_image, &err);
     assert_true(second && from_image);
     tokenizer_close(second);
     tokenizer_close(first);
