@@ -105,9 +105,10 @@ bool probe_hop_measure(const struct opencl_device *const pair[2], double *second
     ok = run_hops(&relay, WARM_UP, &hops, err);
     for (int i = 0; ok && i < BATCHES; i++) {
         ok = run_hops(&relay, 2 * ROUNDS, &hops, err) && run_alone(&relay, &alone, err);
-        double hop = (hops - alone) / (2 * ROUNDS);
-        if (ok && (i == 0 || hop < best))
-            best = hop;
+        if (ok) {
+            double hop = (hops - alone) / (2 * ROUNDS);
+            best = i == 0 || hop < best ? hop : best;
+        }
     }
     *seconds = best > 1e-9 ? best : 1e-9;
 
