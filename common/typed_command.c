@@ -28,29 +28,31 @@ static void append_option(struct text *text, const char *option, const char *val
     text_append_word(text, value);
 }
 
-static const char *finish(struct text *text, char command[TYPED_COMMAND_SIZE], const char *name, const char *db) {
-    append_option(text, "--name", name && strcmp(name, "default") == 0 ? NULL : name);
-    append_option(text, "--db", db);
-    snprintf(command, TYPED_COMMAND_SIZE, "%s", text->bytes);
-    text_release(text);
+/* The program's words are plain; `model` is what a shell must not take apart. */
+static const char *propose(char command[TYPED_COMMAND_SIZE], const char *program, const char *model, uint64_t context,
+                           const char *name, const char *db) {
+    struct text text;
+    text_init(&text);
+    text_append_format(&text, "%s ", program);
+    text_append_word(&text, model);
+    if (context)
+        text_append_format(&text, " --ctx %" PRIu64, context);
+    append_option(&text, "--name", name && strcmp(name, "default") == 0 ? NULL : name);
+    append_option(&text, "--db", db);
+    snprintf(command, TYPED_COMMAND_SIZE, "%s", text.bytes);
+    text_release(&text);
     return command;
 }
 
 const char *typed_phiplan(char command[TYPED_COMMAND_SIZE], const char *model, uint64_t context, const char *name,
                           const char *db) {
-    struct text text;
-    text_init(&text);
-    text_append(&text, "phiplan ");
-    text_append_word(&text, model);
-    if (context)
-        text_append_format(&text, " --ctx %" PRIu64, context);
-    return finish(&text, command, name, db);
+    return propose(command, "phiplan", model, context, name, db);
 }
 
 const char *typed_import(char command[TYPED_COMMAND_SIZE], const char *model, const char *name, const char *db) {
-    struct text text;
-    text_init(&text);
-    text_append(&text, "phiplan import FILE ");
-    text_append_word(&text, model);
-    return finish(&text, command, name, db);
+    return propose(command, "phiplan import FILE", model, 0, name, db);
+}
+
+const char *typed_bench(char command[TYPED_COMMAND_SIZE], const char *model, const char *name, const char *db) {
+    return propose(command, "phirun bench", model, 0, name, db);
 }

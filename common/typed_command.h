@@ -19,4 +19,7 @@ const char *typed_phiplan(char command[TYPED_COMMAND_SIZE], const char *model, u
 /* The same of "phiplan import FILE MODEL", FILE being the reader's to fill in. */
 const char *typed_import(char command[TYPED_COMMAND_SIZE], const char *model, const char *name, const char *db);
 
+/* The same of "phirun bench MODEL". */
+const char *typed_bench(char command[TYPED_COMMAND_SIZE], const char *model, const char *name, const char *db);
+
 #endif

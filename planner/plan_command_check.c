@@ -145,6 +145,7 @@ static void look_for_better(struct check *check) {
 bool plan_command_check(const struct command *command, struct error *err) {
     struct check *check = calloc(1, sizeof *check);
     struct run_record *runs = NULL;
+    char typed[TYPED_COMMAND_SIZE];
     struct text text;
     text_init(&text);
     bool ok = check || error_set(err, ERROR_FAILED, "cannot check the plan: out of memory");
@@ -157,8 +158,9 @@ bool plan_command_check(const struct command *command, struct error *err) {
     struct calibrate_input input = { check->context.model, plan, check->rates, runs, check->run_count };
     ok = calibrate(&input, &check->result, err);
     if (ok && !check->result.all[RUN_PREFILL].run_count && !check->result.all[RUN_DECODE].run_count)
-        ok = error_set(err, ERROR_FAILED, "plan %lld has no run to compare with yet; measure some: phirun bench '%s'",
-                       (long long)plan->id, plan->model_path);
+        ok = error_set(err, ERROR_FAILED, "plan %lld has no run to compare with yet; measure some: %s",
+                       (long long)plan->id,
+                       typed_bench(typed, plan->model_path, plan->name, command->options->database));
     if (!ok)
         goto cleanup;
     ok = plan_context_predict(&check->context, check->result.fit, err) &&

@@ -99,6 +99,7 @@ static void a_proposed_command_is_what_a_shell_takes(void **state) {
     assert_string_equal(typed_import(import, "it's", "fast", "/x y"),
                         "phiplan import FILE 'it'\\''s' --name fast --db '/x y'");
     assert_string_equal(typed_import(import, "m", "default", NULL), "phiplan import FILE m");
+    assert_string_equal(typed_bench(import, "it's", "fast", NULL), "phirun bench 'it'\\''s' --name fast");
     char longest[2 * TYPED_COMMAND_SIZE], command[TYPED_COMMAND_SIZE];
     memset(longest, 'm', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';
