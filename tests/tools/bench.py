@@ -126,14 +126,17 @@ def find_peers(model, context):
     return peers, absent
 
 
-def read_limit(bench):
-    """Tokens/s if a token took as long as reading its weights, and the bytes of those."""
-    rows = bench.query("select sum(s.weight_bytes) from shard s join plan p on p.id = s.plan "
-                       "where p.superseded_at is null and s.unit > 0")
-    size = int(rows[0][0])
-    rate = float(subprocess.run([os.path.join(bench.build, "tests", "bench_read"), str(max(size, 1 << 16))],
-                                capture_output=True, text=True, check=True).stdout)
-    return rate / size, size, rate
+class ReadLimit:
+    """Tokens/s if a token took as long as reading its weights."""
+
+    def __init__(self, bench):
+        rows = bench.query("select sum(s.weight_bytes) from shard s join plan p on p.id = s.plan "
+                           "where p.superseded_at is null and s.unit > 0")
+        self.program, self.size = os.path.join(bench.build, "tests", "bench_read"), int(rows[0][0])
+
+    def measure(self):
+        rate = subprocess.run([self.program, str(max(self.size, 1 << 16))], capture_output=True, text=True, check=True)
+        return float(rate.stdout) / self.size
 
 
 def growth(bench, depths, context):
@@ -186,13 +189,15 @@ def main():
     peers, absent = find_peers(options.model, options.prompt + options.new + 16)
     runners = [Phirun(bench)] + peers
     rounds = {runner.name: [] for runner in runners}
-    limit, size, rate = read_limit(bench)
+    limit, limits = ReadLimit(bench), []
     try:
         for number in range(options.pairs + 1):
             for runner in runners:
                 rates = runner.measure(options.prompt, options.new)
                 if number:
                     rounds[runner.name].append(rates)
+            if number:
+                limits.append(limit.measure())
             print("round %d of %d: %s" % (number, options.pairs, ", ".join(
                 "%s %.1f and %.2f" % (name, *rates[-1]) for name, rates in rounds.items() if rates) or "not counted"),
                 file=sys.stderr, flush=True)
@@ -200,7 +205,6 @@ def main():
         for runner in runners:
             runner.close()
 
-    ours = [median([r[i] for r in rounds["phirun"]]) for i in range(2)]
     rows = []
     for name, rates in rounds.items():
         medians = [median([r[i] for r in rates]) for i in range(2)]
@@ -208,8 +212,9 @@ def main():
         ratios = [median([o[i] / r[i] for o, r in zip(rounds["phirun"], rates)]) for i in range(2)]
         rows.append({"who": name, "prefill": "%.2f" % medians[0], "decode": "%.2f" % medians[1],
                      "prefill_ratio": "%.3f" % ratios[0], "decode_ratio": "%.3f" % ratios[1], "rounds": len(rates)})
-    rows.append({"who": "read limit", "prefill": "", "decode": "%.2f" % limit, "prefill_ratio": "",
-                 "decode_ratio": "%.3f" % (ours[1] / limit), "rounds": ""})
+    rows.append({"who": "read limit", "prefill": "", "decode": "%.2f" % median(limits), "prefill_ratio": "",
+                 "decode_ratio": "%.3f" % median([o[1] / l for o, l in zip(rounds["phirun"], limits)]),
+                 "rounds": len(limits)})
     curve = growth(bench, depths, context)
     write_csv(os.path.join(bench.folder, "bench.csv"), rows)
     if curve:
@@ -222,7 +227,7 @@ def main():
         ratio = ["%.2f times" % float(row[key]) if row[key] and row["who"] != "phirun" else ""
                  for key in ("prefill_ratio", "decode_ratio")]
         print("| %s | %s | %s | %s | %s |" % (row["who"], row["prefill"], ratio[0], row["decode"], ratio[1]))
-    print("\nRead limit: the %.1f MB that a token reads, at %.1f GB/s." % (size / 1e6, rate / 1e9))
+    print("\nRead limit: the %.1f MB that a token reads, at %.1f GB/s." % (limit.size / 1e6, median(limits) * limit.size / 1e9))
     if absent:
         print("Not compared: %s." % ", ".join(absent))
     print(EXCLUDED)

@@ -20,6 +20,12 @@ class Bench:
         self.store = os.path.join(folder, "plans.db")
         self.environment = dict(os.environ, PHI_STORE=self.store, POCL_DEVICES=devices)
 
+    def copy(self, folder):
+        """The same with a store of its own that knows as much."""
+        other = Bench(self.build, self.model, folder, self.environment["POCL_DEVICES"])
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return other
+
     def run(self, program, *arguments):
         command = [os.path.join(self.build, program)] + [str(a) for a in arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
