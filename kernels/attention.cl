@@ -31,11 +31,7 @@
 #define PAIRS (MOST_DIM / (2 * ATTENTION_GROUP))   /* of dimensions, of a work-item */
 
 static inline float largest_of_page(const local float *scores) {
-    float16 v = fmax(vload16(0, scores), vload16(1, scores));
-    float8 a = fmax(v.lo, v.hi);
-    float4 b = fmax(a.lo, a.hi);
-    float2 c = fmax(b.lo, b.hi);
-    return fmax(c.x, c.y);
+    return largest_16(fmax(vload16(0, scores), vload16(1, scores)));
 }
 
 static inline float sum_of_page(const local float *powers) {

@@ -114,17 +114,10 @@ static inline void score(struct tile *tile, int a, bool two, int begin, int end,
         finish_scores(tile, a + lane, partial + lane * PAGE_TOKENS * 8, begin, end, scale);
 }
 
-static inline float largest_of(float16 v) {
-    float8 a = fmax(v.lo, v.hi);
-    float4 b = fmax(a.lo, a.hi);
-    float2 c = fmax(b.lo, b.hi);
-    return fmax(c.x, c.y);
-}
-
 static inline void soften(struct tile *tile, int lane) {
     float *scores = tile->scores + lane * PAGE_TOKENS;
     float16 low = vload16(0, scores), high = vload16(1, scores);
-    float largest = fmax(tile->largest[lane], largest_of(fmax(low, high)));
+    float largest = fmax(tile->largest[lane], largest_16(fmax(low, high)));
     float rescale = exp_1(tile->largest[lane] - largest);
     low = exp_16(low - largest);
     high = exp_16(high - largest);

@@ -137,6 +137,13 @@ static inline float sum_16(float16 s) {
     return c.x + c.y;
 }
 
+static inline float largest_16(float16 v) {
+    float8 a = fmax(v.lo, v.hi);
+    float4 b = fmax(a.lo, a.hi);
+    float2 c = fmax(b.lo, b.hi);
+    return fmax(c.x, c.y);
+}
+
 /* The bits of the largest |x|. As integers, magnitudes of floats are in the same order, and
  * infinities and NaNs come last. */
 static inline int largest_magnitude(float16 low, float16 high) {
