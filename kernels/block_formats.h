@@ -248,8 +248,6 @@ static inline float8 load_8_columns(global const uchar *row, int column) {
 static inline float16 load_columns(global const uchar *row, int column) {
 #if defined(WEIGHTS_F32)
     return vload16(0, (global const float *)row + column);
-#elif defined(WEIGHTS_F16) && defined(HALVES_F16C)
-    return (float16)(load_8_columns(row, column), load_8_columns(row, column + 8));
 #elif defined(WEIGHTS_F16)
     return half_to_float_16(convert_int16(vload16(0, (global const ushort *)row + column)));
 #else
