@@ -148,6 +148,9 @@ bool plan_store_save_tuning(struct plan_store *store, const struct device *devic
 /* variant is "" where there is none. */
 bool plan_store_tuning(struct plan_store *store, const struct device *device, struct tuning_choice *choice,
                        struct error *err);
+/* The types of weights whose passes CLBlast multiplies there. */
+bool plan_store_gemm_types(struct plan_store *store, const struct device *device, bool types[TENSOR_TYPE_COUNT],
+                           struct error *err);
 
 /* ---- kernels ---- */
 

@@ -3,6 +3,9 @@
 #include "db/statement.h"
 #include "db/store_devices.h"
 
+#include <stdio.h>
+#include <string.h>
+
 bool plan_store_save_tuning(struct plan_store *store, const struct device *device,
                             const struct tuning_choice *choice, struct error *err) {
     static const char what[] = "record the best kernel";
@@ -64,4 +67,20 @@ bool plan_store_tuning(struct plan_store *store, const struct device *device, st
     }
     statement_close(&find);
     return !failed;
+}
+
+bool plan_store_gemm_types(struct plan_store *store, const struct device *device, bool types[TENSOR_TYPE_COUNT],
+                           struct error *err) {
+    for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
+        const struct tensor_type_info *info = tensor_type_info((enum tensor_type)t);
+        struct tuning_choice choice = { .operation = "matmul" };
+        types[t] = false;
+        if (info->is_quantised)
+            continue;
+        snprintf(choice.format, sizeof choice.format, "%s", info->name);
+        if (!plan_store_tuning(store, device, &choice, err))
+            return false;
+        types[t] = strcmp(choice.variant, "clblast") == 0;
+    }
+    return true;
 }

@@ -44,22 +44,6 @@ static bool note_kernels(const struct model *model, const struct plan *plan, uin
     return ok;
 }
 
-/* Types whose passes phirun will multiply by CLBlast. */
-static bool note_gemm(struct plan_store *store, const struct device *device, struct probe_programs *programs,
-                      struct error *err) {
-    for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
-        struct tuning_choice choice = { .operation = "matmul" };
-        programs->gemm_types[t] = false;
-        if (!programs->weight_types[t] || tensor_type_info((enum tensor_type)t)->is_quantised)
-            continue;
-        snprintf(choice.format, sizeof choice.format, "%s", tensor_type_info((enum tensor_type)t)->name);
-        if (!plan_store_tuning(store, device, &choice, err))
-            return false;
-        programs->gemm_types[t] = strcmp(choice.variant, "clblast") == 0;
-    }
-    return true;
-}
-
 struct builder {
     const char *device;           /* short name */
     bool is_terminal, drawn;
@@ -130,7 +114,7 @@ bool build_programs(const struct command *command, const struct model *model, st
             continue;
         device_identity(device, request->programs.identity, sizeof request->programs.identity);
         ok = note_kernels(model, plan, i, &request->programs, err) && plan_store_save_device(store, device, err) &&
-             note_gemm(store, device, &request->programs, err) &&
+             plan_store_gemm_types(store, device, request->programs.gemm_types, err) &&
              build_for(command, request, device, err);
     }
     opencl_shutdown();

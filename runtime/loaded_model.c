@@ -208,23 +208,6 @@ static void say_unpacked(const struct loaded_model *loaded, const struct run_opt
             unpacked->count, unpacked->reason, command);
 }
 
-/* Types of weights whose passes CLBlast multiplies, as phiplan found. */
-static bool find_gemm_types(const struct loaded_model *loaded, bool types[PLAN_MAX_DEVICES][TENSOR_TYPE_COUNT],
-                            struct error *err) {
-    for (uint32_t d = 0; d < loaded->plan->device_count; d++)
-        for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
-            struct tuning_choice choice = { .operation = "matmul" };
-            types[d][t] = false;
-            if (!plan_device_holds(loaded->plan, (int32_t)d) || tensor_type_info((enum tensor_type)t)->is_quantised)
-                continue;
-            snprintf(choice.format, sizeof choice.format, "%s", tensor_type_info((enum tensor_type)t)->name);
-            if (!plan_store_tuning(loaded->store, &loaded->plan->devices[d].device, &choice, err))
-                return false;
-            types[d][t] = strcmp(choice.variant, "clblast") == 0;
-        }
-    return true;
-}
-
 /* The plan's kernels lie in the store, unless something came between. */
 static void say_compiled(const struct loaded_model *loaded, const struct run_options *options) {
     struct engine_compiled compiled = engine_compiled(loaded->engine);
@@ -253,9 +236,11 @@ bool loaded_model_open(struct loaded_model *loaded, const struct run_options *op
         rows = rows ? rows : request->settings->speculate ? 8 : sequences < 8 ? sequences : 8;
     }
     char **artifact_paths;
-    bool gemm_types[PLAN_MAX_DEVICES][TENSOR_TYPE_COUNT];
-    if (!find_gemm_types(loaded, gemm_types, err))
-        return false;
+    bool gemm_types[PLAN_MAX_DEVICES][TENSOR_TYPE_COUNT] = { 0 };
+    for (uint32_t d = 0; d < loaded->plan->device_count; d++)
+        if (plan_device_holds(loaded->plan, (int32_t)d) &&
+            !plan_store_gemm_types(loaded->store, &loaded->plan->devices[d].device, gemm_types[d], err))
+            return false;
     if (!plan_store_artifact_paths(loaded->store, loaded->plan, &artifact_paths, err))
         return false;
     const struct kernel_store kernels = plan_store_kernels(loaded->store);

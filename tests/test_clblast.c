@@ -71,6 +71,10 @@ static void the_choice_is_kept_for_device_and_driver(void **state) {
     ASSERT_OK(plan_store_tuning(store, &device, &found, &err), err);
     assert_string_equal(found.variant, "clblast");
     assert_true(found.unordered && found.seconds == 0.5);
+    bool types[TENSOR_TYPE_COUNT];
+    ASSERT_OK(plan_store_gemm_types(store, &device, types, &err), err);
+    for (int t = 0; t < TENSOR_TYPE_COUNT; t++)
+        assert_int_equal(types[t], t == TENSOR_F16);
     snprintf(found.format, sizeof found.format, "f32");
     ASSERT_OK(plan_store_tuning(store, &device, &found, &err), err);
     assert_string_equal(found.variant, "");
