@@ -68,15 +68,15 @@ bool plan_store_save_probe(struct plan_store *store, const struct device *device
 bool plan_store_probes(struct plan_store *store, const struct device *device,
                        struct probe_value **values, uint32_t *count, struct error *err);
 
-/* What lies between two devices. Where they share memory: what each reads while both run, and what
- * it read alone just before ("alone" of its probe), B/s; 0: it could not be measured. Where they share
- * a context: what handing the residual vector over takes; 0: not measured, negative: it cannot be. */
+/* What lies between two devices. Where they share memory: what each reads while both run (just before,
+ * alone, it read "alone" of its probe), B/s. Where they share a context: what handing the residual
+ * vector over takes. 0: not measured, negative: it cannot be. */
 struct link_rates { double source_together, target_together, hop_s; };
 bool plan_store_save_link(struct plan_store *store, const struct device *source, const struct device *target,
                           const struct link_rates *rates, struct error *err);
-/* With the present drivers of both; *is_known is false where there is none. */
+/* With the present drivers of both. */
 bool plan_store_link(struct plan_store *store, const struct device *source, const struct device *target,
-                     struct link_rates *rates, bool *is_known, struct error *err);
+                     struct link_rates *rates, struct error *err);
 
 /* ---- plans ---- */
 

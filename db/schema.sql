@@ -99,8 +99,8 @@ create table link (
     target           integer not null references device (id) on delete cascade,  -- and arrives here
     hop_seconds      real,                         -- one residual vector from queue to queue of a context; null: not measured, negative: it cannot be
     bytes_per_s      real,                         -- large copies; null: not measured
-    source_concurrent_bytes_per_s real,            -- what the source reads while both run; null: not measured
-    target_concurrent_bytes_per_s real,            -- what the target reads while both run; null: not measured
+    source_concurrent_bytes_per_s real,            -- what the source reads while both run; null: not measured, negative: it cannot be
+    target_concurrent_bytes_per_s real,            -- what the target reads while both run; null: not measured, negative: it cannot be
     source_driver    text not null,                -- CL_DRIVER_VERSION when measured
     target_driver    text not null,                -- CL_DRIVER_VERSION when measured
     measured         text not null,                -- when

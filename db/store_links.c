@@ -2,9 +2,9 @@
 #include "db/plan_store.h"
 #include "db/store_devices.h"
 
-static void put_rate(struct statement *statement, double rate) {
-    if (rate > 0)
-        put_double(statement, rate);
+static void put_measured(struct statement *statement, double value) {
+    if (value != 0)
+        put_double(statement, value);
     else
         put_null(statement);
 }
@@ -25,12 +25,9 @@ bool plan_store_save_link(struct plan_store *store, const struct device *source,
     if (ok) {
         put_i64(&save, from);
         put_i64(&save, to);
-        put_rate(&save, rates->source_together);
-        put_rate(&save, rates->target_together);
-        if (rates->hop_s != 0)
-            put_double(&save, rates->hop_s);
-        else
-            put_null(&save);
+        put_measured(&save, rates->source_together);
+        put_measured(&save, rates->target_together);
+        put_measured(&save, rates->hop_s);
         put_text(&save, source->driver);
         put_text(&save, target->driver);
         put_text(&save, now);
@@ -41,14 +38,13 @@ bool plan_store_save_link(struct plan_store *store, const struct device *source,
 }
 
 bool plan_store_link(struct plan_store *store, const struct device *source, const struct device *target,
-                     struct link_rates *rates, bool *is_known, struct error *err) {
+                     struct link_rates *rates, struct error *err) {
     static const char what[] = "read what was measured of two devices";
     struct statement read;
     char from[DEVICE_IDENTITY_SIZE], to[DEVICE_IDENTITY_SIZE];
     device_identity(source, from, sizeof from);
     device_identity(target, to, sizeof to);
     *rates = (struct link_rates){ 0 };
-    *is_known = false;
     bool failed = true;
     if (statement_open(&read, store, what,
                        "SELECT l.source_concurrent_bytes_per_s, l.target_concurrent_bytes_per_s, l.hop_seconds FROM link l "
@@ -62,8 +58,7 @@ bool plan_store_link(struct plan_store *store, const struct device *source, cons
             rates->source_together = take_double(&read);
             rates->target_together = take_double(&read);
             rates->hop_s = take_double(&read);
-            *is_known = statement_sound(&read, err);
-            failed = !*is_known;
+            failed = !statement_sound(&read, err);
         }
     }
     statement_close(&read);

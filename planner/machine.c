@@ -193,9 +193,9 @@ static bool measure_together(const struct machine_request *request, const struct
         struct probe_value alone = { .what = "alone", .unit = "B/s", .value = rates.alone[d] };
         ok = plan_store_save_probe(request->store, pair[d], &alone, 1, err);
     }
-    /* What is not known is kept, too, so that it is not tried at every plan. */
-    link->source_together = rates.is_known ? rates.together[0] : 0;
-    link->target_together = rates.is_known ? rates.together[1] : 0;
+    /* Not tried at every plan. */
+    link->source_together = rates.is_known ? rates.together[0] : -1;
+    link->target_together = rates.is_known ? rates.together[1] : -1;
     return ok;
 }
 
@@ -219,15 +219,15 @@ static bool measure_pairs(const struct machine_request *request, const struct pr
         for (uint32_t j = i + 1; j < list->count; j++) {
             const struct device *const pair[2] = { &list->devices[i], &list->devices[j] };
             struct link_rates link;
-            bool is_known;
             if (!can_hop(pair[0]) || !can_hop(pair[1]))
                 continue;
-            if (!plan_store_link(request->store, pair[0], pair[1], &link, &is_known, err))
+            if (!plan_store_link(request->store, pair[0], pair[1], &link, err))
                 return false;
-            bool together = is_in_pool(pair[0]) && is_in_pool(pair[1]) && (!is_known || request->measure_again);
+            bool together = is_in_pool(pair[0]) && is_in_pool(pair[1]) && pairs < MOST_PAIRS &&
+                            (link.source_together == 0 || request->measure_again);
             bool hop = probe_hop_shares(pair[0], pair[1]) && hops < MOST_HOPS &&
                        (link.hop_s == 0 || request->measure_again);
-            if ((!together && !hop) || (together && pairs == MOST_PAIRS))
+            if (!together && !hop)
                 continue;
             if (isatty(STDERR_FILENO))
                 fprintf(stderr, "\r\033[Kphiplan: %s and %s together", pair[0]->short_name, pair[1]->short_name);
@@ -274,10 +274,9 @@ static bool recall_pairs(struct plan_store *store, const struct probe_results *r
         for (uint32_t j = i + 1; j < machine->devices.count; j++) {
             const struct device *a = &machine->devices.devices[i], *b = &machine->devices.devices[j];
             struct link_rates link;
-            bool is_known;
             if (!can_hop(a) || !can_hop(b))
                 continue;
-            if (!plan_store_link(store, a, b, &link, &is_known, err))
+            if (!plan_store_link(store, a, b, &link, err))
                 return false;
             if (probe_hop_shares(a, b) && link.hop_s > 0)
                 note_hop(&machine->rates[i], &machine->rates[j], i + 1, link.hop_s);

@@ -304,29 +304,29 @@ static void devices_and_probes_are_kept_by_identity(void **state) {
     free(found);
 
     const struct device *first = &plan->devices[0].device;
-    struct link_rates link = { 5e9, 0, 0 };
-    bool is_known;
-    ASSERT_OK(plan_store_link(store, first, &device, &link, &is_known, &err), err);
-    assert_false(is_known);
+    struct link_rates link = { 5e9, 4e9, 1 };
+    ASSERT_OK(plan_store_link(store, first, &device, &link, &err), err);
+    assert_true(link.source_together == 0 && link.target_together == 0 && link.hop_s == 0);
     link = (struct link_rates){ 5e9, 0, 0 };
     ASSERT_OK(plan_store_save_link(store, first, &device, &link, &err), err);
     link.source_together = 6e9;
     link.hop_s = 12e-6;
     ASSERT_OK(plan_store_save_link(store, first, &device, &link, &err), err);
-    ASSERT_OK(plan_store_link(store, &device, first, &link, &is_known, &err), err);
-    assert_false(is_known);   /* a link has a direction */
-    ASSERT_OK(plan_store_link(store, first, &device, &link, &is_known, &err), err);
-    assert_true(is_known && link.source_together == 6e9 && link.target_together == 0 && link.hop_s == 12e-6);
-    link.hop_s = -1;
+    ASSERT_OK(plan_store_link(store, &device, first, &link, &err), err);
+    assert_true(link.source_together == 0 && link.hop_s == 0);   /* a link has a direction */
+    ASSERT_OK(plan_store_link(store, first, &device, &link, &err), err);
+    assert_true(link.source_together == 6e9 && link.target_together == 0 && link.hop_s == 12e-6);
+    link = (struct link_rates){ -1, -1, -1 };
     ASSERT_OK(plan_store_save_link(store, first, &device, &link, &err), err);
-    ASSERT_OK(plan_store_link(store, first, &device, &link, &is_known, &err), err);
-    assert_true(is_known && link.hop_s == -1);
+    link = (struct link_rates){ 0 };
+    ASSERT_OK(plan_store_link(store, first, &device, &link, &err), err);
+    assert_true(link.source_together == -1 && link.target_together == -1 && link.hop_s == -1);
 
     snprintf(device.driver, sizeof device.driver, "4.0");
     ASSERT_OK(plan_store_probes(store, &device, &found, &count, &err), err);
     assert_int_equal(count, 0);
-    ASSERT_OK(plan_store_link(store, first, &device, &link, &is_known, &err), err);
-    assert_false(is_known);
+    ASSERT_OK(plan_store_link(store, first, &device, &link, &err), err);
+    assert_true(link.source_together == 0 && link.hop_s == 0);
     plan_free(plan);
     plan_store_close(store);
 }
