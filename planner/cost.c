@@ -365,7 +365,7 @@ double cost_total(const struct model *model, const struct unit_cost *cost, const
 
 static double hop_seconds(const struct device_rates *from, const struct device_rates *to, double bytes) {
     double seconds = 0;
-    if (from && to && from->context && from->context == to->context && from->handover_s > 0 && to->handover_s > 0) {
+    if (from && to && from->context && from->context == to->context) {
         seconds = fmax(from->handover_s, to->handover_s);
         return from->has_host_memory && to->has_host_memory
                    ? seconds : seconds + bytes / from->transfer_bytes_per_s + bytes / to->transfer_bytes_per_s;

@@ -36,7 +36,7 @@ struct device_rates {
     double transfer_s;             /* start-up of a copy to or from the host */
     double transfer_bytes_per_s;
     uint32_t context;              /* devices of the same one hand the residual over without a copy; 0: none known */
-    double handover_s;             /* by what such a hop takes; 0: not measured */
+    double handover_s;             /* by what such a hop takes, where there is a context */
     bool has_host_memory;          /* its memory is the host's: such a hop moves no bytes */
     double together;               /* part of its speed that is left while another device works on the same
                                     * memory; 0: not measured */
