@@ -1,9 +1,9 @@
 #include "planner/pack_units.h"
 
 #include "common/artifact.h"
+#include "common/progress_bar.h"
 #include "common/temporary_file.h"
 #include "common/weight_choice.h"
-#include "planner/progress_bar.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -77,7 +77,7 @@ static bool pack_shard(struct pack_progress *progress, const struct model *model
 
 bool pack_units(const struct command *command, const struct model *model, struct plan_store *store,
                 struct plan *plan, struct error *err) {
-    struct pack_progress progress = { .command = command, .bar = progress_bar_of("packing the weights") };
+    struct pack_progress progress = { .command = command, .bar = progress_bar_of("phiplan", "packing the weights") };
     struct artifact_key key = { 0 };
     struct error reason = { 0 };
     bool ok = true;

@@ -1,12 +1,12 @@
 /* phiplan MODEL: the way from the options to a stored plan. */
 #include "common/host_memory.h"
+#include "common/progress_bar.h"
 #include "planner/plan_commands.h"
 
 #include "planner/build_programs.h"
 #include "planner/machine.h"
 #include "planner/pack_units.h"
 #include "planner/plan_make.h"
-#include "planner/progress_bar.h"
 #include "planner/simulate.h"
 #include "planner/stream_rate.h"
 #include "planner/weights_option.h"
@@ -57,7 +57,7 @@ static bool find_nothing(void *context, const char *path, char hex[65]) {
 
 bool command_hash_model(const struct command *command, const struct model *model, struct plan_store *store,
                         struct model_hashes *hashes, struct error *err) {
-    struct hashing progress = { command, progress_bar_of("hashing the weights") };
+    struct hashing progress = { command, progress_bar_of("phiplan", "hashing the weights") };
     struct hash_cache cache = plan_store_hash_cache(store);
     if (command->options->verify)
         cache.find = find_nothing;

@@ -1,6 +1,7 @@
 #include "runtime/loaded_model.h"
 
 #include "common/opencl.h"
+#include "common/progress_bar.h"
 #include "runtime/device_worker.h"
 #include "common/typed_command.h"
 #include "runtime/tokenizer_image.h"
@@ -12,30 +13,18 @@
 #include <string.h>
 #include <unistd.h>
 
-struct hash_bar {
-    bool is_terminal;     /* it is shown */
-    double next;          /* seconds_now() when it changes */
-};
-
-static bool hash_tick(void *context, uint64_t done, uint64_t total) {
-    struct hash_bar *bar = context;
-    double now = seconds_now();
-    if (interrupted_by)
-        return false;
-    if (bar->is_terminal && total && (now >= bar->next || done == total)) {
-        fprintf(stderr, "\rhashing the model's files: %3d %%%s", (int)(done * 100 / total),
-                done == total ? "\r\033[K" : "");
-        bar->next = now + 0.1;
-    }
-    return true;
+static bool show_hash(void *bar, uint64_t done, uint64_t total) {
+    progress_bar_show(bar, done, total);
+    return !interrupted_by;
 }
 
 static bool find_hashes(struct loaded_model *loaded, const struct run_options *options, struct error *err) {
     struct hash_cache cache = plan_store_hash_cache(loaded->store);
-    struct hash_bar bar = { .is_terminal = isatty(STDERR_FILENO), .next = seconds_now() + 0.5 };
+    struct progress_bar bar = progress_bar_of("phirun", "hashing the weights");
     if (options->verify)
         cache.find = NULL;
-    bool ok = model_hash(loaded->model, &cache, hash_tick, &bar, &loaded->hashes, err);
+    bool ok = model_hash(loaded->model, &cache, show_hash, &bar, &loaded->hashes, err);
+    progress_bar_clear(&bar);
     if (!ok && interrupted_by)
         error_set(err, ERROR_INTERRUPTED, "interrupted while hashing");
     return ok;

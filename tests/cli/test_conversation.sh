@@ -49,7 +49,7 @@ MAKE
 run python3 tests/tools/terminal.py "$phirun" chat "$model" --exact --ignore-eos -n 8 < "$work/steps"
 expect "the conversation comes to its end" 0
 # As it stands on the screen, without what cannot be the same twice.
-tr -d '\r' < "$work/out" | sed -e "s,$work,WORK,g" -e "s/^hashing.*$(printf '\033')\[K//" | sed -e '/^> Go on$/,/(stopped)$/c\
+tr -d '\r' < "$work/out" | sed -e "s,$work,WORK,g" -e "s/^$(printf '\033')\[Kphirun: hashing.*$(printf '\033')\[K//" | sed -e '/^> Go on$/,/(stopped)$/c\
 > Go on\
 ...(stopped)' > "$work/shown"
 [ -n "$WRITE" ] && cp "$work/shown" "$golden"
