@@ -129,9 +129,7 @@ char *chat_source(const struct loaded_model *loaded, const struct run_options *o
     }
     *name = options->template_name;
     source = chat_template_read(*name, err);
-    if (!source) {
-        error_prefix(err, "--template takes phi3, chatml, llama2 or a file");
-    } else if (!chat_template_has_tags(source)) {
+    if (source && !chat_template_has_tags(source)) {
         error_set(err, ERROR_USAGE, "'%s' is no chat template: it holds neither {{ nor {%%; a conversation needs one",
                   *name);
         free(source);

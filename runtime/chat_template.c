@@ -40,8 +40,10 @@ static const struct {
       "{% endfor %}" },
 };
 
+enum { BUILTINS = sizeof builtins / sizeof *builtins };
+
 const char *chat_template_builtin(const char *name) {
-    for (size_t i = 0; i < sizeof builtins / sizeof *builtins; i++)
+    for (size_t i = 0; i < BUILTINS; i++)
         if (strcmp(name, builtins[i].name) == 0)
             return builtins[i].source;
     return NULL;
@@ -50,8 +52,16 @@ const char *chat_template_builtin(const char *name) {
 char *chat_template_read(const char *name, struct error *err) {
     const char *builtin = chat_template_builtin(name);
     char *source = builtin ? strdup(builtin) : file_read_all(name, SOURCE_LIMIT, NULL, err);
-    if (builtin && !source)
+    if (builtin && !source) {
         error_set(err, ERROR_FAILED, "cannot keep the chat template: out of memory");
+    } else if (!source) {
+        struct text names;
+        text_init(&names);
+        for (size_t i = 0; i < BUILTINS; i++)
+            text_append_format(&names, "%s%s", i ? ", " : "", builtins[i].name);
+        error_prefix(err, "--template takes %s or a file", names.bytes);
+        text_release(&names);
+    }
     return source;
 }
 

@@ -42,7 +42,8 @@ bool chat_template_render_json(const char *source, const char *name, const json_
  * has that name. */
 const char *chat_template_builtin(const char *name);
 
-/* The source that --template names: of a built-in one, or the text of a file. The caller frees it. */
+/* The source that --template names: of a built-in one, or the text of a file. The caller frees it;
+ * the sentence of a failure says what the option takes. */
 char *chat_template_read(const char *name, struct error *err);
 
 /* Whether a source has anything for the interpreter to do. */

@@ -76,7 +76,7 @@ static bool apply_template(const struct run_options *options, const struct token
     if (options->template_name) {
         char *form = chat_template_read(options->template_name, err);
         if (!form)
-            return error_prefix(err, "--template takes phi3, chatml, llama2 or a file");
+            return false;
         bool is_chat = chat_template_has_tags(form);
         *raw = !is_chat;
         bool ok = is_chat ? render(form, options->template_name, options, tokenizer, typed, out, err)

@@ -175,6 +175,17 @@ static void special_tokens_are_printed_or_refused(void **state) {
     json_decref(named);
 }
 
+static void a_template_that_is_not_there_says_which_there_are(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    char *source = chat_template_read("chatml", &err);
+    assert_string_equal(source, chat_template_builtin("chatml"));
+    free(source);
+    assert_null(chat_template_read("no/chatml", &err));
+    assert_non_null(strstr(err.text, "--template takes phi3, chatml, llama2 or a file: "));
+    assert_non_null(strstr(err.text, "'no/chatml'"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(special_tokens_are_printed_or_refused),
@@ -183,6 +194,7 @@ int main(void) {
         cmocka_unit_test(bytes_that_are_no_text_become_replacement_characters),
         cmocka_unit_test(messages_keep_what_else_they_hold),
         cmocka_unit_test(a_failure_leaves_the_prompt_as_it_was),
+        cmocka_unit_test(a_template_that_is_not_there_says_which_there_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
