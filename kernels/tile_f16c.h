@@ -7,6 +7,8 @@
 #ifndef KERNELS_TILE_F16C_H
 #define KERNELS_TILE_F16C_H
 
+#include "kernels/numerics.h"
+
 #define ROW(at, w, to) "vcvtph2ps " #at "(%[" #w "],%[c],2), " to "\n"
 #define TOKEN(at, x, a, b, d)                                                             \
     "vmovups " #at "(%[" #x "],%[c],4), %%ymm15\n"                                        \
