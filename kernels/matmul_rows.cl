@@ -13,7 +13,7 @@
  *         each other: several rows at a time keep the machine busy. One token: the rate of
  *         memory; the rows that come next are asked for ahead. More: TILE tokens meet
  *         TILE_ROWS rows in registers, one half of the partial sums after the other, since
- *         both are more than registers; BLOCK_COLUMNS of both stay in the first cache,
+ *         both are more than registers; PART_COLUMNS of both stay in the first cache,
  *         BLOCK_ROWS rows in the second while all tokens pass.
  * Host:   kernels/ops_matmul.c, op_matmul(). Test: tests/test_kernel_matmul.c. */
 #include "kernels/numerics.h"
@@ -29,7 +29,7 @@
 #define TILE_ROWS 3   /* with TILE: 3 * 4 vectors of sums, 3 of weights and 1 of x, of 16 registers */
 #define ONE_ROWS 4
 #define BLOCK_ROWS 48
-#define BLOCK_COLUMNS 512
+#define PART_COLUMNS 512
 
 /* Two lines; past the end it does nothing. */
 #ifdef HALVES_F16C
@@ -118,10 +118,10 @@ static inline void multiply_block(struct matmul_args args, global const uchar *w
         at[t] = (size_t)min(token + t, args.token_count - 1) * args.columns;
     for (int i = 0; i < BLOCK_ROWS * TILE; i++)
         low[i] = high[i] = (float8)(0.0f);
-    for (int c = 0; c < args.columns; c += BLOCK_COLUMNS)
+    for (int c = 0; c < args.columns; c += PART_COLUMNS)
         for (int r = 0; row + r < end; r += TILE_ROWS) {
             global const uchar *w = weights + min(row + r, args.rows - TILE_ROWS) * stride + (size_t)c * BLOCK_BYTES;
-            int columns = min(args.columns - c, BLOCK_COLUMNS);
+            int columns = min(args.columns - c, PART_COLUMNS);
             multiply_part(w, stride, x + c, at, columns, 0, low + r * TILE);
             multiply_part(w, stride, x + c, at, columns, 8, high + r * TILE);
         }
