@@ -126,10 +126,3 @@ bool device_precedes(const struct device *a, const struct device *b) {
     return strtoul(a->short_name + strcspn(a->short_name, "0123456789"), NULL, 10) <
            strtoul(b->short_name + strcspn(b->short_name, "0123456789"), NULL, 10);
 }
-
-const struct device *device_find(const struct device_list *list, const char *short_name) {
-    for (uint32_t i = 0; i < list->count; i++)
-        if (strcmp(list->devices[i].short_name, short_name) == 0)
-            return &list->devices[i];
-    return NULL;
-}

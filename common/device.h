@@ -73,7 +73,4 @@ void device_identity(const struct device *device, char *text, size_t size);
 bool device_hardware_key(const struct device *const *devices, uint32_t count, char key[65],
                          struct error *err);
 
-/* NULL where no device has that short name. */
-const struct device *device_find(const struct device_list *list, const char *short_name);
-
 #endif
