@@ -2,12 +2,16 @@
 """How far predictions are from what is measured, after one `phiplan check`.
 
 usage: bench_predictions.py BUILD MODEL... [--runs 10] [--learn 10] [--prompt 256] [--new 64]
+       [--devices POCL_DEVICES [--pin UNITS=DEVICE]...]
 
 For each model and each set of devices: a plan in two stores, runs to learn from in one and runs that count in the
 other, then one check of the first. The runs take turns, each a process of its own: a machine that grows slower
 would else pass for a wrong prediction. The same once more for a plan that uses both devices. The error is the
 median of what was measured / predicted - 1; beside it, how far the runs lie from their own median, in the median,
-since no prediction comes nearer than that to a single run. Exit 1: an error is above 15 %."""
+since no prediction comes nearer than that to a single run. Exit 1: an error is above 15 %.
+
+--devices and --pin take the place of the sets tried otherwise; other platforms than PoCL are whatever the environment
+gives (RUSTICL_ENABLE=llvmpipe)."""
 import argparse
 import os
 import sys
@@ -40,10 +44,13 @@ def main():
     parser.add_argument("--learn", type=int, default=10)
     parser.add_argument("--prompt", type=int, default=256)
     parser.add_argument("--new", type=int, default=64)
+    parser.add_argument("--devices")
+    parser.add_argument("--pin", action="append", default=[])
     given = parser.parse_args()
     ok = True
+    own = (given.devices, [word for rule in given.pin for word in ("--pin", rule)])
     for model in given.model:
-        for devices, options in CASES:
+        for devices, options in [own] if given.devices is not None else CASES:
             folder = os.path.join(given.build, "bench-predictions")
             learning = Bench(given.build, model, os.path.join(folder, "learning"), devices)
             learning.plan("default", given.prompt, given.new, *options)
