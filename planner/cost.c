@@ -58,19 +58,49 @@ static void replace(double *rate, double value) {
         *rate = value;
 }
 
-static bool apply_formats(double rates[TENSOR_TYPE_COUNT], const struct probe_value *values, uint32_t count,
-                          const char *what, uint64_t working_set_bytes) {
-    double slowest = INFINITY, found[TENSOR_TYPE_COUNT];
+static double value_bytes(enum tensor_type type) {
+    const struct tensor_type_info *info = tensor_type_info(type);
+    return (double)info->block_bytes / info->block_values;
+}
+
+/* The format nearest in bytes of those that were measured; TENSOR_TYPE_COUNT: none was. */
+static enum tensor_type nearest_format(const double measured[TENSOR_TYPE_COUNT], enum tensor_type type) {
+    double best_distance = INFINITY;
+    enum tensor_type best = TENSOR_TYPE_COUNT;
     for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++) {
+        double distance = fabs(log(value_bytes((enum tensor_type)t) / value_bytes(type)));
+        if (measured[t] > 0 && distance < best_distance) {
+            best = (enum tensor_type)t;
+            best_distance = distance;
+        }
+    }
+    return best;
+}
+
+/* `packed`: the same rates in LAYOUT_R16, already there. A format that was not measured has the rate of the
+ * nearest, in the layout that it could have; floats in rows take as little unpacking as quants in that one.
+ * `counts_bytes`: smaller values come no faster than larger ones. */
+static bool apply_formats(double rates[TENSOR_TYPE_COUNT], const double packed[TENSOR_TYPE_COUNT], bool counts_bytes,
+                          const struct probe_value *values, uint32_t count, const char *what,
+                          uint64_t working_set_bytes, bool known[TENSOR_TYPE_COUNT]) {
+    double found[TENSOR_TYPE_COUNT];
+    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++)
         found[t] = measured_value(values, count, what, tensor_type_info((enum tensor_type)t)->name,
                                   working_set_bytes);
-        if (found[t] > 0 && found[t] < slowest)
-            slowest = found[t];
-    }
-    if (!isfinite(slowest))
+    if (nearest_format(found, TENSOR_F32) == TENSOR_TYPE_COUNT)
         return false;
-    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++)
-        rates[t] = found[t] > 0 ? found[t] : slowest;
+    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++) {
+        const enum tensor_type type = (enum tensor_type)t, nearest = nearest_format(found, type);
+        const bool may_be_packed = r16_packs(type) || !tensor_type_info(type)->is_quantised;
+        known[t] = found[t] > 0;
+        rates[t] = found[nearest];
+        if (known[t])
+            continue;
+        if (may_be_packed)
+            rates[t] = fmax(rates[t], packed[nearest]);
+        if (counts_bytes)
+            rates[t] *= fmin(1, value_bytes(type) / value_bytes(nearest));
+    }
     return true;
 }
 
@@ -100,7 +130,11 @@ bool device_rates_prefer_gemm(const struct device_rates *rates, enum tensor_type
 
 void device_rates_apply(struct device_rates *rates, const struct probe_value *values, uint32_t count,
                         uint64_t working_set_bytes) {
-    if (apply_formats(rates->decode_bytes_per_s, values, count, "decode", working_set_bytes)) {
+    bool prefilled[TENSOR_TYPE_COUNT];
+    apply_packed(rates->packed_decode_bytes_per_s, values, count, "decode", working_set_bytes);
+    apply_packed(rates->packed_prefill_ops_per_s, values, count, "prefill", working_set_bytes);
+    if (apply_formats(rates->decode_bytes_per_s, rates->packed_decode_bytes_per_s, true, values, count, "decode",
+                      working_set_bytes, rates->knows_format)) {
         rates->measured = true;
         rates->kv_bytes_per_s = rates->decode_bytes_per_s[TENSOR_F16];
     } else {
@@ -112,11 +146,10 @@ void device_rates_apply(struct device_rates *rates, const struct probe_value *va
         if (stream > 0 && stream < rates->kv_bytes_per_s)
             rates->kv_bytes_per_s = stream;
     }
-    if (apply_formats(rates->prefill_ops_per_s, values, count, "prefill", working_set_bytes))
+    if (apply_formats(rates->prefill_ops_per_s, rates->packed_prefill_ops_per_s, false, values, count, "prefill",
+                      working_set_bytes, prefilled))
         rates->attention_ops_per_s = rates->prefill_ops_per_s[TENSOR_F16];
     apply_gemm(rates->gemm_prefill_ops_per_s, values, count);
-    apply_packed(rates->packed_decode_bytes_per_s, values, count, "decode", working_set_bytes);
-    apply_packed(rates->packed_prefill_ops_per_s, values, count, "prefill", working_set_bytes);
     replace(&rates->kv_bytes_per_s, measured_value(values, count, "kv", NULL, working_set_bytes));
     replace(&rates->attention_ops_per_s, measured_value(values, count, "attention", NULL, 0));
     replace(&rates->launch_s, measured_value(values, count, "launch", NULL, 0));

@@ -41,6 +41,7 @@ struct device_rates {
     double together;               /* part of its speed that is left while another device works on the same
                                     * memory; 0: not measured */
     bool measured;                 /* any decode rate is not a typical figure */
+    bool knows_format[TENSOR_TYPE_COUNT];   /* of those, that it is of this very format */
     struct calibration fit;        /* 1, 1, 1, 0: none */
 };
 
@@ -58,8 +59,8 @@ void device_rates_assume(struct device_rates *rates, const struct device *device
 /* Replace what was measured: `what` is "decode" (B/s), "prefill" (op/s), each by weight
  * format, "kv" (B/s), "attention" (op/s), "launch" (s), "hop" (s), "copy" (B/s). Of several
  * working sets the one nearest to `working_set_bytes` counts. A weight format that
- * was not measured gets the rates of the slowest that was; where none was, "stream"
- * (B/s) is a ceiling of decoding. */
+ * was not measured gets the rates of the one nearest in bytes that was; where none was,
+ * "stream" (B/s) is a ceiling of decoding. */
 void device_rates_apply(struct device_rates *rates, const struct probe_value *values, uint32_t count,
                         uint64_t working_set_bytes);
 

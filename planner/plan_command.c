@@ -7,6 +7,7 @@
 #include "planner/machine.h"
 #include "planner/pack_units.h"
 #include "planner/plan_make.h"
+#include "planner/rates_note.h"
 #include "planner/simulate.h"
 #include "planner/stream_rate.h"
 #include "planner/weights_option.h"
@@ -113,28 +114,15 @@ static bool set_hardware_key(struct plan *plan, struct error *err) {
     return device_hardware_key(used, count, plan->hardware_key, err);
 }
 
-static const char *rates_note(const struct machine *machine, const struct plan *plan) {
-    if (machine->simulated_from)
-        return "for devices that are described, not here (--simulate)";
-    if (machine->is_assumed)
-        return "for an assumed CPU of ordinary speed: no device was looked at yet (phiplan devices)";
-    for (uint32_t i = 0; i < plan->device_count; i++) {
-        for (uint32_t d = 0; d < machine->devices.count; d++) {
-            bool used = plan->devices[i].weight_bytes > 0 &&
-                        strcmp(machine->devices.devices[d].short_name, plan->devices[i].device.short_name) == 0;
-            if (used && !machine->rates[d].measured)
-                return "from typical speeds: not every device was measured (--probe does)";
-        }
-    }
-    return NULL;
-}
-
 static bool report(const struct command *command, const struct made_plan *made, const struct model *model,
                    const struct machine *machine, const struct weights_figures *weights, struct error *err) {
+    char note[RATES_NOTE_SIZE];
+    const uint32_t weighed_count = weights ? sizeof weights_auto_types / sizeof *weights_auto_types : 0;
     struct plan_extra extra = { .alternatives = made->alternatives, .alternative_count = made->alternative_count,
                                 .weight_type = main_type(model), .is_dry_run = command->options->dry_run,
-                                .rates_note = rates_note(machine, made->plan), .weights = weights,
-                                .weights_count = weights ? WEIGHTS_CANDIDATES : 0 };
+                                .rates_note = rates_note(machine, model, made->plan, weights_auto_types, weighed_count,
+                                                         note),
+                                .weights = weights, .weights_count = weights ? WEIGHTS_CANDIDATES : 0 };
     if (model_chosen_bytes(model) != model_weight_bytes(model))
         extra.stored_bytes = model_weight_bytes(model);
     struct text text;

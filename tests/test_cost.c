@@ -177,13 +177,36 @@ static void measured_rates_replace_typical_ones(void **state) {
     ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q4_0], 30e9);
     ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_F16], 20e9);
     ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_F32], 20e9);
-    ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q6_K], 20e9);
+    ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q6_K], 30e9);
+    assert_true(rates.knows_format[TENSOR_Q4_0] && rates.knows_format[TENSOR_F16]);
+    assert_false(rates.knows_format[TENSOR_F32] || rates.knows_format[TENSOR_Q6_K] || rates.knows_format[TENSOR_BF16]);
     ASSERT_NEAR(rates.prefill_ops_per_s[TENSOR_Q4_0], 40e9);
     ASSERT_NEAR(rates.launch_s, 3e-6);
     ASSERT_NEAR(rates.transfer_s, 20e-6);
     ASSERT_NEAR(rates.transfer_bytes_per_s, typical_copy);
     device_rates_apply(&rates, values, sizeof values / sizeof *values, 2u << 20);
     ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q4_0], 56e9);
+}
+
+static void a_format_that_was_not_measured_is_like_the_nearest(void **state) {
+    (void)state;
+    struct device device = { .type = DEVICE_CPU };
+    struct device_rates rates;
+    device_rates_assume(&rates, &device);
+    const struct probe_value values[] = {
+        { "decode", "q4_1", 0, 2e9, "B/s" }, { "decode", "q4_1/r16", 0, 10e9, "B/s" },
+        { "prefill", "q4_1", 0, 1e9, "op/s" }, { "prefill", "q4_1/r16", 0, 6e9, "op/s" },
+    };
+    device_rates_apply(&rates, values, sizeof values / sizeof *values, 100u << 20);
+    ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q4_1], 2e9);
+    ASSERT_NEAR(rates.packed_decode_bytes_per_s[TENSOR_Q4_1], 10e9);
+    /* 18 bytes where q4_1 has 20: the values come as fast. */
+    ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q4_0], 9e9);
+    ASSERT_NEAR(rates.prefill_ops_per_s[TENSOR_Q4_0], 6e9);
+    ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_F16], 10e9);
+    /* q5_1 has rows only. */
+    ASSERT_NEAR(rates.decode_bytes_per_s[TENSOR_Q5_1], 2e9);
+    ASSERT_NEAR(rates.prefill_ops_per_s[TENSOR_Q5_1], 1e9);
 }
 
 static void devices_on_one_memory_slow_each_other_down(void **state) {
@@ -260,6 +283,7 @@ int main(void) {
         cmocka_unit_test(crossing_a_longrope_switch_costs_a_second_prefill),
         cmocka_unit_test(hops_cost_both_ends_and_the_residual_vector),
         cmocka_unit_test(measured_rates_replace_typical_ones),
+        cmocka_unit_test(a_format_that_was_not_measured_is_like_the_nearest),
         cmocka_unit_test(devices_on_one_memory_slow_each_other_down),
         cmocka_unit_test(passes_overlap_on_their_way_through_the_devices),
     };

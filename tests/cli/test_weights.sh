@@ -17,6 +17,12 @@ files() { find "$XDG_CACHE_HOME/phi/artifacts" -type f | sort; }
 run "$phiplan" "$model" --ctx 64 --micro-batch 16 --name kept
 expect "a float model is planned as it is" 0 'f16'
 equal "and nothing is packed" "" "$(files 2> /dev/null)"
+run "$phiplan" "$model" --ctx 64 --micro-batch 16 --dry-run
+true_that "its speeds were measured" sh -c "! grep -q 'not measured' '$work/out'"
+run "$phiplan" "$model" --ctx 64 --micro-batch 16 --weights q8_0 --dry-run
+expect "those of a format that was not are said to be guessed" 0 "from the speeds of other formats: q8_0 was not measured"
+run "$phiplan" "$model" --ctx 64 --micro-batch 16 --weights auto --dry-run
+expect "and of those that were weighed" 0 "q8_0 and q4_0 were not measured"
 run "$phiplan" "$model" --ctx 64 --micro-batch 16 --weights q8_0
 expect "and as q8_0" 0 '--weights q8_0 makes'
 plan=$(sqlite3 "$PHI_STORE" "select max(id) from plan")
