@@ -185,6 +185,16 @@ static bool save(const struct command *command, struct made_plan *made, const st
            plan_store_save_plan(store, row, plan, err);
 }
 
+/* What was asked for may be more than the files hold. */
+static void say_kept(const struct model *model, const char *weights) {
+    enum tensor_type type;
+    for (uint32_t u = 0; u < unit_count(model); u++)
+        if (model_unit_conversion(model, unit_at(model, u), &type))
+            return;
+    fprintf(stderr, "phiplan: --weights %s changes nothing: the weights are %s already and kept as they are\n", weights,
+            tensor_type_info(cost_main_type(model))->name);
+}
+
 bool command_make_plan(const struct command *command, const struct plan_request *wanted,
                        const struct device_map *map, struct error *err) {
     const struct plan_options *options = command->options;
@@ -211,6 +221,8 @@ bool command_make_plan(const struct command *command, const struct plan_request 
         error_set(err, ERROR_USAGE, "--weights '%s' is not known; see phiplan --help", request.weights);
         goto cleanup;
     }
+    if (!chooses && strcmp(request.weights, "keep") != 0)
+        say_kept(model, request.weights);
     struct machine_request survey = { .model = model, .plan = &request, .store = store, .host = &host,
                                       .measure_again = options->probe, .is_dry_run = options->dry_run,
                                       .also_types = weights_auto_types,

@@ -23,6 +23,8 @@ run "$phiplan" "$model" --ctx 64 --micro-batch 16 --weights q8_0 --dry-run
 expect "those of a format that was not are said to be guessed" 0 "from the speeds of other formats: q8_0 was not measured"
 run "$phiplan" "$model" --ctx 64 --micro-batch 16 --weights auto --dry-run
 expect "and of those that were weighed" 0 "q8_0 and q4_0 were not measured"
+run "$phiplan" "$model" --ctx 64 --micro-batch 16 --weights f16 --dry-run
+expect "a conversion that changes nothing is said to" 0 "--weights f16 changes nothing: the weights are f16 already"
 run "$phiplan" "$model" --ctx 64 --micro-batch 16 --weights q8_0
 expect "and as q8_0" 0 '--weights q8_0 makes'
 plan=$(sqlite3 "$PHI_STORE" "select max(id) from plan")
