@@ -68,9 +68,10 @@ bool device_map_resolve(const struct device_map *map, const struct module_tree *
                         struct device_map_place *places, struct text *notes, struct error *err);
 
 /* What a plan in JSON says of its workload, for all that `request` leaves open (0, ""; KV
- * where `takes_kv`). Another kind of file says nothing. */
+ * where `takes_kv`), and of its weights. What else it asked for is told in `notes`. Another kind
+ * of file says nothing. */
 bool device_map_read_request(const char *bytes, size_t size, const char *file, bool takes_kv,
-                             struct plan_request *request, struct error *err);
+                             struct plan_request *request, struct text *notes, struct error *err);
 
 /* A plan as a map of whole modules: one key for each block that lies on one device,
  * else for its halves. Devices that are no CPU are numbered in the order of the machine's

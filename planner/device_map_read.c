@@ -2,6 +2,7 @@
 #include "planner/device_map.h"
 
 #include "common/json.h"
+#include "common/weight_choice.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,9 +182,29 @@ bool device_map_read(const char *bytes, size_t size, const char *file, struct de
     return ok;
 }
 
+/* What another machine may not have is for its people to say. */
+static void note_untaken(const json_t *entry, const char *file, const struct plan_request *request, struct text *notes) {
+    const struct { const char *key, *option; bool given; } untaken[] = {
+        { "devices", "--devices", request->devices[0] },          { "exclude", "--exclude", request->exclude[0] },
+        { "max_memory", "--max-memory", request->max_memory[0] }, { "max_buffer", "--max-buffer", request->max_buffer[0] },
+        { "stream", "--stream", request->stream },
+    };
+    uint32_t count = 0;
+    for (size_t i = 0; i < sizeof untaken / sizeof *untaken; i++) {
+        const json_t *value = json_object_get(entry, untaken[i].key);
+        if (untaken[i].given || !value || json_is_false(value))
+            continue;
+        if (!count++)
+            text_append_format(notes, "'%s' was made with ", file);
+        text_append_format(notes, "%s%s", count > 1 ? ", " : "", untaken[i].option);
+    }
+    if (count)
+        text_append(notes, ", which import does not take\n");
+}
+
 static bool read_request(const json_t *entry, const char *file, bool takes_kv, struct plan_request *request,
-                         struct error *err) {
-    const char *kv = "", *rope = "";
+                         struct text *notes, struct error *err) {
+    const char *kv = "", *rope = "", *weights = "";
     struct plan_request read = { 0 };
     const struct { const char *key; uint32_t *read, *wanted; } counts[] = {
         { "ctx", &read.context, &request->context }, { "prompt", &read.prompt_tokens, &request->prompt_tokens },
@@ -196,21 +217,30 @@ static bool read_request(const json_t *entry, const char *file, bool takes_kv, s
         if (!*counts[i].wanted)
             *counts[i].wanted = *counts[i].read;
     }
-    if (!json_get_str(entry, "kv", file, &kv, err) || !json_get_str(entry, "rope", file, &rope, err))
+    if (!json_get_str(entry, "kv", file, &kv, err) || !json_get_str(entry, "rope", file, &rope, err) ||
+        !json_get_str(entry, "weights", file, &weights, err))
         return false;
     if (takes_kv && *kv && !kv_type_from_name(kv, &request->kv_type))
         return error_set(err, ERROR_USAGE, "'%s' asks for KV of the type '%.20s'; known are f32, f16 and q8_0", file, kv);
     if (!request->rope[0])
         snprintf(request->rope, sizeof request->rope, "%s", rope);
+    enum tensor_type type;
+    bool is_word = !*weights || strcmp(weights, "keep") == 0 || strcmp(weights, "auto") == 0;
+    if (!request->weights[0] && !is_word && !(tensor_type_from_name(weights, &type) && weight_choice_can_make(type)))
+        return error_set(err, ERROR_USAGE, "'%s' asks for weights '%.20s'; known are keep, f16, q8_0, q4_0 and auto",
+                         file, weights);
+    if (!request->weights[0])
+        snprintf(request->weights, sizeof request->weights, "%s", weights);
+    note_untaken(entry, file, request, notes);
     return true;
 }
 
 bool device_map_read_request(const char *bytes, size_t size, const char *file, bool takes_kv,
-                             struct plan_request *request, struct error *err) {
+                             struct plan_request *request, struct text *notes, struct error *err) {
     json_t *root = json_read_text(bytes, size, file, err);
     const json_t *entry = json_object_get(root, "request");
     bool ok = root && (!json_is_array(json_object_get(root, "devices")) || !json_is_object(entry) ||
-                       read_request(entry, file, takes_kv, request, err));
+                       read_request(entry, file, takes_kv, request, notes, err));
     json_decref(root);
     return ok;
 }

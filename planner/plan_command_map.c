@@ -87,11 +87,15 @@ bool plan_command_import(const struct command *command, struct error *err) {
     const struct plan_options *options = command->options;
     struct plan_request request = options->request;
     struct device_map map = { 0 };
+    struct text notes;
+    text_init(&notes);
     size_t size;
     char *bytes = file_read_all(options->file, MAP_FILE_LIMIT, &size, err);
     bool ok = bytes && device_map_read(bytes, size, options->file, &map, err) &&
-              device_map_read_request(bytes, size, options->file, !options->kv_given, &request, err);
+              device_map_read_request(bytes, size, options->file, !options->kv_given, &request, &notes, err);
     free(bytes);
+    fputs(notes.bytes, stderr);
+    text_release(&notes);
     snprintf(request.policy, sizeof request.policy, "%s", POLICY_IMPORT);
     ok = ok && command_make_plan(command, &request, &map, err);
     device_map_release(&map);

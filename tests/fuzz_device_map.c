@@ -14,9 +14,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     struct error err = { 0 };
     struct device_map map = { 0 }, again = { 0 };
     struct plan_request request = { 0 };
-    struct text first, second;
+    struct text first, second, notes;
     text_init(&first);
     text_init(&second);
+    text_init(&notes);
     if (device_map_read((const char *)bytes, size, "fuzz", &map, &err)) {
         device_map_print(&map, &first);
         if (map.count) {
@@ -28,10 +29,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
         REQUIRE(err.kind != ERROR_NONE && err.text[0]);
     }
     err = (struct error){ 0 };
-    REQUIRE(device_map_read_request((const char *)bytes, size, "fuzz", true, &request, &err) || err.text[0]);
+    REQUIRE(device_map_read_request((const char *)bytes, size, "fuzz", true, &request, &notes, &err) || err.text[0]);
     device_map_release(&map);
     device_map_release(&again);
     text_release(&first);
     text_release(&second);
+    text_release(&notes);
     return 0;
 }

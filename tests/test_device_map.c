@@ -244,6 +244,33 @@ static void a_plan_in_json_is_a_map_by_units(void **state) {
     tear_down(&fixture);
 }
 
+static void a_plan_in_json_brings_its_request(void **state) {
+    (void)state;
+    static const char json[] = "{\"devices\": [], \"request\": {\"ctx\": 8192, \"prompt\": 30, \"kv\": \"q8_0\", "
+                               "\"weights\": \"q4_0\", \"policy\": \"fill\", \"max_memory\": \"cpu0=1GiB\", "
+                               "\"devices\": \"cpu0\", \"exclude\": \"cpu1\"}}";
+    static const char odd[] = "{\"devices\": [], \"request\": {\"weights\": \"q3_x\"}}";
+    struct plan_request request = { .prompt_tokens = 7, .exclude = "cpu2" };
+    struct error err = { 0 };
+    struct text notes;
+    text_init(&notes);
+    ASSERT_OK(device_map_read_request(json, strlen(json), "plan.json", true, &request, &notes, &err), err);
+    assert_int_equal(request.context, 8192);
+    assert_int_equal(request.prompt_tokens, 7);
+    assert_int_equal(request.kv_type, KV_Q8_0);
+    assert_string_equal(request.weights, "q4_0");
+    assert_string_equal(request.max_memory, "");
+    assert_string_equal(notes.bytes, "'plan.json' was made with --devices, --max-memory, which import does not take\n");
+    text_clear(&notes);
+    snprintf(request.weights, sizeof request.weights, "keep");
+    ASSERT_OK(device_map_read_request(odd, strlen(odd), "plan.json", true, &request, &notes, &err), err);
+    assert_string_equal(notes.bytes, "");
+    request.weights[0] = '\0';
+    assert_false(device_map_read_request(odd, strlen(odd), "plan.json", true, &request, &notes, &err));
+    assert_non_null(strstr(err.text, "'plan.json' asks for weights 'q3_x'"));
+    text_release(&notes);
+}
+
 /* ---- from a plan ---- */
 
 static void a_plan_becomes_a_map_of_whole_blocks(void **state) {
@@ -307,6 +334,7 @@ int main(void) {
         cmocka_unit_test(keys_of_other_versions_are_passed_over),
         cmocka_unit_test(a_map_of_another_model_is_refused),
         cmocka_unit_test(a_plan_in_json_is_a_map_by_units),
+        cmocka_unit_test(a_plan_in_json_brings_its_request),
         cmocka_unit_test(a_plan_becomes_a_map_of_whole_blocks),
         cmocka_unit_test(a_sliced_plan_has_no_map),
     };
