@@ -98,6 +98,9 @@ void plan_store_free_plans(struct plan **plans, uint32_t count);
 struct plan *plan_store_load_plan(struct plan_store *store, int64_t id, struct error *err);
 /* The newest current plan, checked as well; NULL with ERROR_NO_PLAN in an empty store. */
 struct plan *plan_store_newest_plan(struct plan_store *store, struct error *err);
+/* Whether a newer plan took its place; *by: the one that is current now, 0 where that was removed. */
+bool plan_store_superseded(struct plan_store *store, int64_t id, bool *is_superseded, int64_t *by,
+                           struct error *err);
 /* All plans, newest first, superseded ones included where `all`. */
 bool plan_store_list_plans(struct plan_store *store, bool all, struct plan ***plans,
                            uint32_t *count, struct error *err);

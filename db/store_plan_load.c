@@ -308,3 +308,26 @@ struct plan *plan_store_newest_plan(struct plan_store *store, struct error *err)
     plan_free(plan);
     return NULL;
 }
+
+bool plan_store_superseded(struct plan_store *store, int64_t id, bool *is_superseded, int64_t *by,
+                           struct error *err) {
+    struct statement read;
+    bool failed = true;
+    *is_superseded = false;
+    *by = 0;
+    if (statement_open(&read, store, "read a plan",
+                       "SELECT p.superseded_at IS NOT NULL, coalesce((SELECT q.id FROM plan q WHERE q.model = p.model "
+                       "AND q.hardware_key = p.hardware_key AND q.name = p.name AND q.superseded_at IS NULL), 0) "
+                       "FROM plan p WHERE p.id = ?", err)) {
+        put_i64(&read, id);
+        if (statement_row(&read, &failed, err)) {
+            *is_superseded = take_bool(&read);
+            *by = take_i64(&read);
+            failed = !statement_sound(&read, err);
+        }
+    }
+    statement_close(&read);
+    if (*by == id)
+        *by = 0;
+    return !failed;
+}

@@ -71,7 +71,7 @@ bool plan_command_export(const struct command *command, struct error *err) {
     text_init(&text);
     struct plan_store *store = command_open_store(command, STORE_EXISTING, err);
     struct plan *plan = store ? command_find_plan(command, store, err) : NULL;
-    bool ok = plan != NULL;
+    bool ok = plan && plan_store_superseded(store, plan->id, &extra.is_superseded, &extra.superseded_by, err);
     if (ok && command->options->format == FORMAT_ACCELERATE)
         ok = command_accelerate_text(plan, &text, err);
     else if (ok)

@@ -182,6 +182,8 @@ bool plan_report_json(const struct plan *plan, const struct plan_extra *extra, s
     set(root, "binding", plan->binding[0] ? string_value(plan->binding) : json_null());
     set(root, "note", extra->rates_note ? string_value(extra->rates_note) : json_null());
     set(root, "created", plan->created[0] ? string_value(plan->created) : json_null());
+    set(root, "superseded", json_boolean(extra->is_superseded));
+    set(root, "superseded_by", extra->superseded_by ? json_integer(extra->superseded_by) : json_null());
     return print(root, text, err);
 }
 

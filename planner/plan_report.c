@@ -283,7 +283,12 @@ void plan_report_table(const struct plan *plan, const struct plan_extra *extra, 
         text_append_format(text, "limit      %s\n", plan->binding);
     if (plan->id)
         text_append_format(text, "plan       %lld '%s', saved %s\n", (long long)plan->id, plan->name, plan->created);
-    else if (extra->is_dry_run)
+    if (extra->superseded_by)
+        text_append_format(text, "           superseded by plan %lld, which phirun uses instead\n",
+                           (long long)extra->superseded_by);
+    else if (extra->is_superseded)
+        text_append(text, "           superseded by a plan that was removed since\n");
+    if (!plan->id && extra->is_dry_run)
         text_append(text, "plan       none: a dry run saves nothing\n");
 }
 

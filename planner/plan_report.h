@@ -19,12 +19,14 @@ struct weights_figures {
     double prefill_tokens_per_s, decode_tokens_per_s, first_token_s, total_s;   /* predicted; 0: does not fit */
 };
 
-/* What only the run that made the plan knows; absent (zeroed) for stored ones. */
+/* What a plan does not hold itself. Most of it only the run that made it knows: absent (zeroed) for stored ones. */
 struct plan_extra {
     const struct plan_alternative *alternatives;
     uint32_t alternative_count;
     const char *weight_type;      /* "q4_1": the type of most weight bytes; NULL: unknown */
     bool is_dry_run;
+    bool is_superseded;           /* a newer plan took its place: */
+    int64_t superseded_by;        /*   this one; 0: it is gone as well */
     const char *rates_note;       /* why the predicted speeds are weak; NULL: measured */
     uint64_t stored_bytes;        /* of the weights in the model's files, where the plan converts them; 0: it does not */
     const struct weights_figures *weights;

@@ -95,7 +95,17 @@ static void a_new_plan_supersedes_and_the_last_ten_stay(void **state) {
     ASSERT_OK(last != NULL, err);
     assert_int_equal(last->id, newest);
     plan_free(last);
+    bool is_superseded;
+    int64_t by;
+    ASSERT_OK(plan_store_superseded(store, newest - 1, &is_superseded, &by, &err), err);
+    assert_true(is_superseded && by == newest);
+    ASSERT_OK(plan_store_superseded(store, newest, &is_superseded, &by, &err), err);
+    assert_true(!is_superseded && !by);
+    ASSERT_OK(plan_store_superseded(store, elsewhere->id, &is_superseded, &by, &err), err);
+    assert_true(!is_superseded && !by);
     ASSERT_OK(plan_store_remove_plan(store, newest, &err), err);
+    ASSERT_OK(plan_store_superseded(store, newest - 1, &is_superseded, &by, &err), err);
+    assert_true(is_superseded && !by);
     assert_false(plan_store_remove_plan(store, newest, &err));
     assert_int_equal(err.kind, ERROR_NO_PLAN);
     plan_free(other);

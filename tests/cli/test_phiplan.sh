@@ -120,6 +120,10 @@ equal "both are listed" 2 "$(grep -c '"plan":' "$work/out")"
 run "$phiplan" "$model" --ctx 96
 run "$phiplan" list
 equal "a new plan of the same name supersedes the old" 2 "$(grep -c phi3-tiny "$work/out")"
+run "$phiplan" show 1
+expect "and the old one says so" 0 "superseded by plan 3, which phirun uses instead"
+run "$phiplan" show 3
+true_that "the new one does not" sh -c "! grep -q superseded '$work/out'"
 run "$phiplan" rm 2
 expect "a plan can be removed" 0 "removed plan 2"
 run "$phiplan" show 2
