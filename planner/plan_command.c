@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct plan_store *command_open_store(const struct command *command, enum store_mode mode, struct error *err) {
     if (command->options->database)
@@ -195,6 +196,17 @@ static void say_kept(const struct model *model, const char *weights) {
             tensor_type_info(cost_main_type(model))->name);
 }
 
+/* What is no model may have been meant as a command. Always false. */
+static bool mention_commands(const struct plan_options *options, struct error *err) {
+    const char *nearest = plan_options_nearest_verb(options->subject);
+    struct error reason = *err;
+    if (options->has_verb || strpbrk(options->subject, "/.") || access(options->subject, F_OK) == 0)
+        return false;
+    if (nearest)
+        return error_set(err, reason.kind, "%s; or the command '%s', see phiplan --help", reason.text, nearest);
+    return error_set(err, reason.kind, "%s; or a command, see phiplan --help", reason.text);
+}
+
 bool command_make_plan(const struct command *command, const struct plan_request *wanted,
                        const struct device_map *map, struct error *err) {
     const struct plan_options *options = command->options;
@@ -208,6 +220,8 @@ bool command_make_plan(const struct command *command, const struct plan_request 
     bool ok = false;
     text_init(&notes);
     struct model *model = command_open_model(command, options->subject, err);
+    if (!model)
+        mention_commands(options, err);
     if (!model || !host_memory_read(&host, err) || !request_complete(&request, model, err))
         goto cleanup;
     /* A dry run only reads, and does without a store that it cannot read. */

@@ -246,12 +246,13 @@ static bool apply(struct plan_options *options, int code, const char *value, str
     return error_set(err, ERROR_USAGE, "unknown option; see phiplan --help");
 }
 
+static const struct { const char *word; enum plan_verb verb; } verbs[] = {
+    { "plan", VERB_PLAN }, { "devices", VERB_DEVICES }, { "list", VERB_LIST }, { "show", VERB_SHOW },
+    { "rm", VERB_REMOVE }, { "export", VERB_EXPORT }, { "import", VERB_IMPORT }, { "check", VERB_CHECK },
+    { "gc", VERB_COLLECT }, { "why", VERB_WHY }, { "diff", VERB_DIFF }, { "help", VERB_HELP },
+};
+
 static void parse_verb(const char *word, enum plan_verb *verb, bool *is_verb) {
-    static const struct { const char *word; enum plan_verb verb; } verbs[] = {
-        { "plan", VERB_PLAN }, { "devices", VERB_DEVICES }, { "list", VERB_LIST }, { "show", VERB_SHOW },
-        { "rm", VERB_REMOVE }, { "export", VERB_EXPORT }, { "import", VERB_IMPORT }, { "check", VERB_CHECK },
-        { "gc", VERB_COLLECT }, { "why", VERB_WHY }, { "diff", VERB_DIFF },
-    };
     *is_verb = false;
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(word, verbs[i].word) == 0) {
@@ -259,6 +260,62 @@ static void parse_verb(const char *word, enum plan_verb *verb, bool *is_verb) {
             *is_verb = true;
         }
     }
+}
+
+/* Letters to change, add or leave out to make one word of the other; many for long words. */
+static uint32_t typing_distance(const char *a, const char *b) {
+    enum { LONGEST = 24 };
+    uint32_t row[LONGEST + 1];
+    size_t width = strlen(b);
+    if (width > LONGEST)
+        return LONGEST;
+    for (uint32_t j = 0; j <= width; j++)
+        row[j] = j;
+    for (uint32_t i = 1; *a && i <= LONGEST; i++, a++) {
+        uint32_t corner = row[0];
+        row[0] = i;
+        for (uint32_t j = 1; j <= width; j++) {
+            uint32_t changed = corner + (*a != b[j - 1]), other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            corner = row[j];
+            row[j] = changed < other ? changed : other;
+        }
+    }
+    return *a ? LONGEST : row[width];
+}
+
+const char *plan_options_nearest_verb(const char *word) {
+    const char *nearest = NULL;
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        if (strlen(verbs[i].word) > 2 && typing_distance(word, verbs[i].word) == 1)
+            nearest = verbs[i].word;
+    return nearest;
+}
+
+/* `typed`: an option that getopt_long() refused, with its '--' and perhaps a value. */
+static bool refuse_option(const char *typed, struct error *err) {
+    const char *name = typed + 2, *nearest = NULL;
+    const size_t length = strcspn(name, "=");
+    char known[64], matches[256] = "";
+    uint32_t count = 0;
+    snprintf(known, sizeof known, "%.*s", (int)(length < sizeof known ? length : sizeof known - 1), name);
+    for (const struct option *option = long_options; option->name; option++) {
+        size_t used = strlen(matches);
+        if (strcmp(known, option->name) == 0)
+            return error_set(err, ERROR_USAGE, "option '--%s' takes no value; see phiplan --help", known);
+        if (strncmp(known, option->name, length) == 0) {
+            snprintf(matches + used, sizeof matches - used, "%s--%s", count ? ", " : "", option->name);
+            count++;
+        }
+        if (typing_distance(known, option->name) <= 2 && strlen(option->name) > 3)
+            nearest = option->name;
+    }
+    if (count > 1)
+        return error_set(err, ERROR_USAGE, "'--%s' may be %s: write more of it", known, matches);
+    if (count == 1)
+        return error_set(err, ERROR_USAGE, "option '%s' takes no value; see phiplan --help", matches);
+    if (nearest)
+        return error_set(err, ERROR_USAGE, "there is no option '--%s'; did you mean '--%s'?", known, nearest);
+    return error_set(err, ERROR_USAGE, "there is no option '--%s'; see phiplan --help", known);
 }
 
 /* What only shows once everything is read. */
@@ -299,10 +356,9 @@ bool plan_options_parse(int argc, char **argv, struct plan_options *options, str
         if (code == ':')
             return error_set(err, ERROR_USAGE, "'%s' wants a value; see phiplan --help", argv[optind - 1]);
         if (code == '?') {
-            char flag[3] = { '-', (char)optopt, '\0' };
-            bool is_short = optopt > 0 && optopt < 256;
-            return error_set(err, ERROR_USAGE, "there is no option '%s' (or it is ambiguous, or takes no value); "
-                             "see phiplan --help", is_short ? flag : argv[optind - 1]);
+            if (optopt > 0 && optopt < 256)
+                return error_set(err, ERROR_USAGE, "there is no option '-%c'; see phiplan --help", optopt);
+            return refuse_option(argv[optind - 1], err);
         }
         if (!apply(options, code, optarg, err))
             return false;
@@ -314,6 +370,9 @@ bool plan_options_parse(int argc, char **argv, struct plan_options *options, str
     if (optind < argc)
         parse_verb(argv[optind], &options->verb, &is_verb);
     optind += is_verb;
+    options->has_verb = is_verb;
+    if (options->verb == VERB_HELP)
+        return true;
     if (options->verb == VERB_IMPORT && argc - optind < 2)
         return error_set(err, ERROR_USAGE, "import wants a FILE with the map and a MODEL; see phiplan --help");
     if (options->verb == VERB_IMPORT)

@@ -13,6 +13,7 @@ enum plan_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_ACCELERATE, FORMAT_DOT, FOR
 
 struct plan_options {
     enum plan_verb verb;
+    bool has_verb;                /* it was typed; else VERB_PLAN is understood */
     const char *subject;          /* MODEL or PLAN; NULL: not given. Borrowed from argv, as all strings */
     const char *second;           /* DEVICE of why behind a PLAN, B of diff; NULL: not given */
     const char *file;             /* of import */
@@ -28,6 +29,9 @@ struct plan_options {
 /* ERROR_USAGE for what makes no sense or is not part of this version. Permutes
  * argv as getopt_long does. */
 bool plan_options_parse(int argc, char **argv, struct plan_options *options, struct error *err);
+
+/* The command that differs in one letter, for who mistyped it; NULL: none. */
+const char *plan_options_nearest_verb(const char *word);
 
 /* The text of --help, and the version that --version prints. */
 extern const char plan_options_help[];

@@ -51,6 +51,7 @@ static void verbs_take_what_they_need(void **state) {
         { "import map.json a", VERB_IMPORT, "a" }, { "gc", VERB_COLLECT, NULL },
         { "--help nonsense", VERB_HELP, NULL }, { "--version", VERB_VERSION, NULL },
         { "-- --odd-name", VERB_PLAN, "--odd-name" },
+        { "help", VERB_HELP, NULL },          { "plan help", VERB_PLAN, "help" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct plan_options options;
@@ -99,7 +100,12 @@ static void wrong_usage_is_named(void **state) {
         { "a --ctx 4k", "not '4k'" },
         { "a --new 99999999999", "not '99999999999'" },
         { "a --ctx", "'--ctx' wants a value" },
-        { "a --contest 5", "there is no option '--contest'" },
+        { "a --contest 5", "there is no option '--contest'; see phiplan --help" },
+        { "a --polcy x", "there is no option '--polcy'; did you mean '--policy'?" },
+        { "a --polcy=x", "there is no option '--polcy'; did you mean '--policy'?" },
+        { "a --ma 8GiB", "'--ma' may be --max-memory, --max-buffer: write more of it" },
+        { "a --probe=1", "option '--probe' takes no value" },
+        { "a --prob=1", "option '--probe' takes no value" },
         { "a -x", "there is no option '-x'" },
         { "a --policy slowest", "--policy takes fastest, fill, balanced, hf-sequential, hf-balanced, hf-balanced-low-0, hf-auto, not 'slowest'" },
         { "a --policy import", "phiplan import FILE MODEL" },
@@ -129,6 +135,19 @@ static void wrong_usage_is_named(void **state) {
         if (parse(cases[i].line, words, &options, &err) || err.kind != ERROR_USAGE ||
             !strstr(err.text, cases[i].text))
             fail_msg("'%s': %d '%s'", cases[i].line, err.kind, err.text);
+    }
+}
+
+static void a_mistyped_command_has_a_nearest_one(void **state) {
+    (void)state;
+    static const struct { const char *word, *nearest; } cases[] = {
+        { "lst", "list" }, { "shows", "show" }, { "devises", "devices" }, { "wh", "why" },
+        { "model", NULL }, { "g", NULL }, { "", NULL }, { "devicesdevicesdevicesdevices", NULL },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *nearest = plan_options_nearest_verb(cases[i].word);
+        if (cases[i].nearest ? !nearest || strcmp(nearest, cases[i].nearest) != 0 : nearest != NULL)
+            fail_msg("'%s': '%s'", cases[i].word, nearest ? nearest : "none");
     }
 }
 
@@ -209,6 +228,7 @@ int main(void) {
         cmocka_unit_test(verbs_take_what_they_need),
         cmocka_unit_test(formats_and_types_are_told_apart),
         cmocka_unit_test(wrong_usage_is_named),
+        cmocka_unit_test(a_mistyped_command_has_a_nearest_one),
         cmocka_unit_test(the_help_fits_eighty_columns),
         cmocka_unit_test(host_memory_is_what_is_left_for_us),
         cmocka_unit_test(every_control_group_above_the_process_counts),

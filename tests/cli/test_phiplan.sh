@@ -7,6 +7,12 @@ phiplan=$BUILD/phiplan
 run "$phiplan" --help
 expect "help goes to standard output" 0 "usage: phiplan"
 true_that "help fits 80 columns" awk 'length > 80 { exit 1 }' "$work/out"
+run "$phiplan" help
+expect "so does the command" 0 "usage: phiplan"
+run "$phiplan" lst
+expect "a mistyped command is no model" 1 "or the command 'list', see phiplan --help"
+run "$phiplan" plan lst
+true_that "where a model is wanted, none is meant" sh -c "! grep -q command '$work/err'"
 run "$phiplan" --version
 expect "the version is told" 0 "phiplan"
 run "$phiplan"
