@@ -33,10 +33,11 @@ static void add(struct differences *all, const char *what, const char *a, const 
     snprintf(entry->values[1], sizeof entry->values[1], "%s", b);
 }
 
-static void add_number(struct differences *all, const char *what, double a, double b, const char *format) {
+/* Three digits, or all before the point: "1.18e+04" is nothing to read. */
+static void add_number(struct differences *all, const char *what, double a, double b) {
     char one[64], other[64];
-    snprintf(one, sizeof one, format, a);
-    snprintf(other, sizeof other, format, b);
+    snprintf(one, sizeof one, a >= 100 ? "%.0f" : "%.3g", a);
+    snprintf(other, sizeof other, b >= 100 ? "%.0f" : "%.3g", b);
     add(all, what, one, other);
 }
 
@@ -147,12 +148,12 @@ static uint32_t count_moved(const struct plan *const plans[2], uint64_t *bytes) 
 }
 
 static void compare_predictions(struct differences *all, const struct plan *a, const struct plan *b) {
-    add_number(all, "prefill tok/s", a->predicted_prefill_tokens_per_s, b->predicted_prefill_tokens_per_s, "%.3g");
-    add_number(all, "decode tok/s", a->predicted_decode_tokens_per_s, b->predicted_decode_tokens_per_s, "%.3g");
+    add_number(all, "prefill tok/s", a->predicted_prefill_tokens_per_s, b->predicted_prefill_tokens_per_s);
+    add_number(all, "decode tok/s", a->predicted_decode_tokens_per_s, b->predicted_decode_tokens_per_s);
     add_number(all, "decode tok/s at the end", a->predicted_decode_tokens_per_s_end,
-               b->predicted_decode_tokens_per_s_end, "%.3g");
-    add_number(all, "first token s", a->predicted_first_token_s, b->predicted_first_token_s, "%.3g");
-    add_number(all, "workload s", a->predicted_total_s, b->predicted_total_s, "%.3g");
+               b->predicted_decode_tokens_per_s_end);
+    add_number(all, "first token s", a->predicted_first_token_s, b->predicted_first_token_s);
+    add_number(all, "workload s", a->predicted_total_s, b->predicted_total_s);
 }
 
 static bool print_json(const struct differences *all, const struct plan *const plans[2], uint32_t moved,

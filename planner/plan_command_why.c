@@ -128,11 +128,15 @@ static void print_other(const struct why *why, struct text *text) {
     else
         text_append_format(text, "%-12s%s would hold everything\n", label, devices);
     double share = change(why);
-    text_append_format(text, "%-12sworkload %.3g s instead of %.3g s (%.1f %% %s), decode %.3g instead of %.3g tok/s, "
-                       "first token %.3g instead of %.3g s\n", "", other->predicted_total_s, now->predicted_total_s,
+    char totals[2][24], rates[2][24], firsts[2][24];
+    text_append_format(text, "%-12sworkload %s instead of %s (%.1f %% %s), decode %s instead of %s tok/s, "
+                       "first token %s instead of %s\n", "", plan_seconds_text(other->predicted_total_s, totals[0]),
+                       plan_seconds_text(now->predicted_total_s, totals[1]),
                        100 * (share < 0 ? -share : share), share < 0 ? "less" : "more",
-                       other->predicted_decode_tokens_per_s, now->predicted_decode_tokens_per_s,
-                       other->predicted_first_token_s, now->predicted_first_token_s);
+                       plan_rate_text(other->predicted_decode_tokens_per_s, rates[0]),
+                       plan_rate_text(now->predicted_decode_tokens_per_s, rates[1]),
+                       plan_seconds_text(other->predicted_first_token_s, firsts[0]),
+                       plan_seconds_text(now->predicted_first_token_s, firsts[1]));
     text_release(&held);
 }
 

@@ -63,17 +63,20 @@ uint32_t plan_hops(const struct plan *plan, double (*cost)(void *context, int32_
 static void hop_text(const struct plan_hop *hop, char text[64]) {
     char times[16] = "";
     if (hop->count > 1)
-        snprintf(times, sizeof times, "%u hops, ", hop->count);
+        snprintf(times, sizeof times, "%u hops", hop->count);
     if (hop->seconds > 0)
-        snprintf(text, 64, "%s%.2f ms", times, 1e3 * hop->seconds);
+        snprintf(text, 64, "%s%s%.2f ms", times, times[0] ? ", " : "", 1e3 * hop->seconds);
     else
-        snprintf(text, 64, "%s", hop->count > 1 ? times : "hop");
+        snprintf(text, 64, "%s", times[0] ? times : "hop");
 }
 
 /* ---- SVG ---- */
 
 /* Pixels. Boxes hang from TOP; arrows to the right arch above them, to the left below. */
-enum { LEFT = 30, COLUMN = 190, BOX = 130, TOP = 190, TALLEST = 320, LEAST = 36, BELOW = TOP + TALLEST + 150 };
+enum { LEFT = 30, COLUMN = 190, BOX = 130, TOP = 190, TALLEST = 320, BELOW = TOP + TALLEST + 150 };
+
+/* What a device holds is written in its box, which is tall enough for that whatever its scale. */
+enum { MOST_LINES = 8, LINE = 16, FIRST_LINE = 22, LAST_GAP = 14 };
 
 static const char *const colours[] = { "#7fa8d9", "#f2c879", "#b9b9c6" };   /* weights, KV, scratch */
 
@@ -119,9 +122,21 @@ static double column_x(const struct columns *columns, int32_t device) {
     return LEFT;
 }
 
+static uint32_t held_lines(const struct plan *plan, int32_t device) {
+    struct text held;
+    uint32_t lines = 1;
+    text_init(&held);
+    plan_report_units(plan, device, &held);
+    for (const char *comma = held.bytes; lines < MOST_LINES && (comma = strstr(comma, ", ")); comma++)
+        lines++;
+    text_release(&held);
+    return lines;
+}
+
 static double box_height(const struct plan *plan, const struct columns *columns, int32_t device) {
-    double height = device < 0 ? LEAST : TALLEST * (double)plan->devices[device].budget_bytes / (double)columns->largest;
-    return height < LEAST ? LEAST : height;
+    double least = FIRST_LINE + LINE * (held_lines(plan, device) - 1) + LAST_GAP;
+    double height = device < 0 ? 0 : TALLEST * (double)plan->devices[device].budget_bytes / (double)columns->largest;
+    return height < least ? least : height;
 }
 
 /* "blocks 0-13, attn 14" in lines of a box's width. */
@@ -130,11 +145,11 @@ static void append_held(const struct plan *plan, int32_t device, double x, doubl
     text_init(&held);
     plan_report_units(plan, device, &held);
     uint32_t lines = 0;
-    for (char *part = held.bytes; part && *part && lines < 8; lines++) {
+    for (char *part = held.bytes; part && *part && lines < MOST_LINES; lines++) {
         char *comma = strstr(part, ", ");
         if (comma)
             *comma = '\0';
-        append_text(text, x, y + 16 * lines, 12, "fill=\"#222\"", lines == 7 && comma ? "..." : part);
+        append_text(text, x, y + LINE * lines, 12, "fill=\"#222\"", lines + 1 == MOST_LINES && comma ? "..." : part);
         part = comma ? comma + 2 : NULL;
     }
     text_release(&held);
@@ -148,7 +163,7 @@ static void append_device(const struct plan *plan, const struct columns *columns
     if (!device) {
         append_text(text, x, BELOW, 14, "font-weight=\"bold\" fill=\"#222\"", "host");
         append_text(text, x, BELOW + 18, 12, "fill=\"#444\"", "from the mapped file");
-        append_held(plan, index, x + 8, TOP + 22, text);
+        append_held(plan, index, x + 8, TOP + FIRST_LINE, text);
         return;
     }
     const uint64_t parts[] = { device->weight_bytes, device->kv_bytes,
@@ -167,9 +182,10 @@ static void append_device(const struct plan *plan, const struct columns *columns
                                BOX - 2, tall, colours[i]);
         y += tall;
     }
-    append_held(plan, index, x + 8, TOP + 22, text);
+    append_held(plan, index, x + 8, TOP + FIRST_LINE, text);
     append_text(text, x, BELOW, 14, "font-weight=\"bold\" fill=\"#222\"", device->device.short_name);
-    snprintf(line, sizeof line, "%.22s", device->device.name);
+    const bool is_long = strlen(device->device.name) > 24;
+    snprintf(line, sizeof line, "%.*s%s", is_long ? 22 : 24, device->device.name, is_long ? "..." : "");
     append_text(text, x, BELOW + 18, 12, "fill=\"#444\"", line);
     for (int i = 0; i < 3; i++) {
         size_print(parts[i], size);
@@ -185,8 +201,15 @@ static void append_device(const struct plan *plan, const struct columns *columns
     append_text(text, x + 14, BELOW + 101, 12, "fill=\"#444\"", plan_device_holds(plan, index) ? line : "not used");
 }
 
+/* Labels lie on a rim of the background's colour: what passes behind one leaves it readable. */
+#define BACKGROUND "#fafaf7"
+static const char label_style[] = "fill=\"#b03a2e\" text-anchor=\"middle\" stroke=\"" BACKGROUND "\" stroke-width=\"5\" "
+                                  "stroke-linejoin=\"round\" paint-order=\"stroke\"";
+
+enum arrow_part { CURVE, LABEL };
+
 static void append_arrow(const struct plan *plan, const struct columns *columns, const struct plan_hop *hop,
-                         struct text *text) {
+                         enum arrow_part part, struct text *text) {
     char label[64];
     double from = column_x(columns, hop->from), to = column_x(columns, hop->to);
     const bool is_right = to > from;
@@ -195,34 +218,39 @@ static void append_arrow(const struct plan *plan, const struct columns *columns,
     double y1 = is_right ? TOP : TOP + box_height(plan, columns, hop->from);
     double y2 = is_right ? TOP : TOP + box_height(plan, columns, hop->to);
     double bend = is_right ? TOP - 30 - 30 * apart : TOP + TALLEST + 30 + 26 * apart;
-    hop_text(hop, label);
+    double middle = is_right ? 0.25 * TOP + 0.75 * bend - 6 : 0.125 * (y1 + y2) + 0.75 * bend + 24;
+    if (part == LABEL) {
+        hop_text(hop, label);
+        append_text(text, (x1 + x2) / 2, middle, 11, label_style, label);
+        return;
+    }
     text_append_format(text, "<path d=\"M %.0f %.0f C %.0f %.0f %.0f %.0f %.0f %.0f\" fill=\"none\" stroke=\"#b03a2e\" "
                        "stroke-width=\"1.5\" marker-end=\"url(#tip)\"/>\n", x1, y1, x1, bend, x2, bend, x2,
                        is_right ? y2 - 2 : y2 + 2);
-    double middle = is_right ? 0.25 * TOP + 0.75 * bend - 6 : 0.125 * (y1 + y2) + 0.75 * bend + 24;
-    append_text(text, (x1 + x2) / 2, middle, 11, "fill=\"#b03a2e\" text-anchor=\"middle\"", label);
 }
 
 void plan_picture_svg(const struct plan *plan, const struct plan_hop *hops, uint32_t hop_count, struct text *text) {
     const struct columns columns = arrange(plan);
-    char line[256];
+    char line[256], prefill[24], decode[24], first[24];
     int width = LEFT + (int)columns.count * COLUMN, height = BELOW + 120;
     width = width < 620 ? 620 : width;
     text_append_format(text, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
                        "viewBox=\"0 0 %d %d\" font-family=\"sans-serif\">\n", width, height, width, height);
     text_append(text, "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" "
                 "orient=\"auto\"><path d=\"M 0 0 L 8 4 L 0 8 z\" fill=\"#b03a2e\"/></marker></defs>\n");
-    text_append_format(text, "<rect width=\"%d\" height=\"%d\" fill=\"#fafaf7\"/>\n", width, height);
+    text_append_format(text, "<rect width=\"%d\" height=\"%d\" fill=\"" BACKGROUND "\"/>\n", width, height);
     snprintf(line, sizeof line, "%.100s, context %u", plan->model_name, plan->request.context);
     append_text(text, LEFT, 30, 17, "font-weight=\"bold\" fill=\"#222\"", line);
-    snprintf(line, sizeof line, "predicted: prefill %.3g tok/s, decode %.3g tok/s, first token %.3g s; boxes to scale of "
-             "memory", plan->predicted_prefill_tokens_per_s, plan->predicted_decode_tokens_per_s,
-             plan->predicted_first_token_s);
+    snprintf(line, sizeof line, "predicted: prefill %s tok/s, decode %s tok/s, first token %s; boxes to scale of memory",
+             plan_rate_text(plan->predicted_prefill_tokens_per_s, prefill),
+             plan_rate_text(plan->predicted_decode_tokens_per_s, decode),
+             plan_seconds_text(plan->predicted_first_token_s, first));
     append_text(text, LEFT, 52, 12, "fill=\"#444\"", line);
     for (uint32_t i = 0; i < columns.count; i++)
         append_device(plan, &columns, columns.device[i], text);
-    for (uint32_t i = 0; i < hop_count; i++)
-        append_arrow(plan, &columns, &hops[i], text);
+    for (enum arrow_part part = CURVE; part <= LABEL; part++)
+        for (uint32_t i = 0; i < hop_count; i++)
+            append_arrow(plan, &columns, &hops[i], part, text);
     text_append(text, "</svg>\n");
 }
 

@@ -54,13 +54,12 @@ static void set_size(char cell[112], uint64_t bytes) {
     snprintf(cell, 112, "%s", size);
 }
 
-/* "306", "12.4", "0.36": three digits are all that a prediction has. */
-static const char *rate_text(double rate, char text[24]) {
+const char *plan_rate_text(double rate, char text[24]) {
     snprintf(text, 24, rate >= 100 ? "%.0f" : rate >= 10 ? "%.1f" : "%.2f", rate);
     return text;
 }
 
-static const char *seconds_text(double seconds, char text[24]) {
+const char *plan_seconds_text(double seconds, char text[24]) {
     snprintf(text, 24, seconds >= 100 ? "%.0f s" : seconds >= 10 ? "%.1f s" : seconds >= 1 ? "%.2f s" : "%.3f s",
              seconds);
     return text;
@@ -224,8 +223,8 @@ static void report_weights(const struct plan *plan, const struct plan_extra *ext
                            figures->name, size);
         if (figures->fits)
             text_append_format(text, "decode %s tok/s, first token %s, workload %s\n",
-                               rate_text(figures->decode_tokens_per_s, rate),
-                               seconds_text(figures->first_token_s, first), seconds_text(figures->total_s, total));
+                               plan_rate_text(figures->decode_tokens_per_s, rate),
+                               plan_seconds_text(figures->first_token_s, first), plan_seconds_text(figures->total_s, total));
         else
             text_append(text, "does not fit\n");
     }
@@ -263,20 +262,20 @@ void plan_report_table(const struct plan *plan, const struct plan_extra *extra, 
         fill_row(plan, (int32_t)i, token_seconds, &table.rows[table.count++]);
     table_print(&table, text);
 
-    text_append_format(text, "\npredicted  prefill %s tok/s", rate_text(plan->predicted_prefill_tokens_per_s, rate));
+    text_append_format(text, "\npredicted  prefill %s tok/s", plan_rate_text(plan->predicted_prefill_tokens_per_s, rate));
     text_append_format(text, ", decode %s tok/s (%s where the context ends)",
-                       rate_text(plan->predicted_decode_tokens_per_s, rate),
-                       rate_text(plan->predicted_decode_tokens_per_s_end, end));
-    text_append_format(text, ", first token %s, workload %s\n", seconds_text(plan->predicted_first_token_s, first),
-                       seconds_text(plan->predicted_total_s, total));
+                       plan_rate_text(plan->predicted_decode_tokens_per_s, rate),
+                       plan_rate_text(plan->predicted_decode_tokens_per_s_end, end));
+    text_append_format(text, ", first token %s, workload %s\n", plan_seconds_text(plan->predicted_first_token_s, first),
+                       plan_seconds_text(plan->predicted_total_s, total));
     if (extra->rates_note)
         text_append_format(text, "           %s\n", extra->rates_note);
     for (uint32_t i = 0; i < extra->alternative_count; i++) {
         const struct plan_alternative *other = &extra->alternatives[i];
         text_append_format(text, "%s  %s: decode %s tok/s, ", i ? "         " : "otherwise", other->devices,
-                           rate_text(other->decode_tokens_per_s, rate));
-        text_append_format(text, "first token %s, workload %s\n", seconds_text(other->first_token_s, first),
-                           seconds_text(other->total_s, total));
+                           plan_rate_text(other->decode_tokens_per_s, rate));
+        text_append_format(text, "first token %s, workload %s\n", plan_seconds_text(other->first_token_s, first),
+                           plan_seconds_text(other->total_s, total));
     }
     report_weights(plan, extra, text);
     if (plan->binding[0])
@@ -325,7 +324,7 @@ void plan_list_table(struct plan *const *plans, uint32_t count, struct text *tex
                                "weights", "context", "policy", "tok/s", "created", "devices");
         text_append_format(text, "%4lld  %-12s  %-28s %9s %7u  %-8s %7s  %-20s  ", (long long)plan->id, plan->name,
                            plan->model_name, size, plan->request.context, plan->request.policy,
-                           rate_text(plan->predicted_decode_tokens_per_s, rate), plan->created);
+                           plan_rate_text(plan->predicted_decode_tokens_per_s, rate), plan->created);
         for (uint32_t d = 0; d < plan->device_count; d++) {
             if (plan->devices[d].weight_bytes || plan->devices[d].kv_bytes) {
                 text_append_format(text, "%s%s", some ? " + " : "", plan->devices[d].device.short_name);

@@ -33,6 +33,11 @@ struct plan_extra {
     uint32_t weights_count;       /* 0: nothing was to be chosen */
 };
 
+/* "11800", "306", "12.4", "0.36", and the same of seconds with their unit: three digits are all that a
+ * prediction has. Return `text`. */
+const char *plan_rate_text(double rate, char text[24]);
+const char *plan_seconds_text(double seconds, char text[24]);
+
 /* The units of a device (or PLAN_HOST) in words: "embed, blocks 0-29, attn 30, head". */
 void plan_report_units(const struct plan *plan, int32_t device, struct text *text);
 

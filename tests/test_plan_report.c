@@ -2,6 +2,7 @@
 #include "tests/support_plan.h"
 
 #include "common/json.h"
+#include "planner/plan_picture.h"
 #include "planner/plan_report.h"
 
 #include <stdio.h>
@@ -238,6 +239,49 @@ static void stored_plans_are_listed_a_line_each(void **state) {
     plan_free(plans[1]);
 }
 
+/* The number behind `key` in what comes before `end`. */
+static double number_before(const char *end, const char *start, const char *key) {
+    const char *found = NULL;
+    for (const char *at = start; (at = strstr(at, key)) && at < end; at++)
+        found = at;
+    assert_non_null(found);
+    return strtod(found + strlen(key), NULL);
+}
+
+static void a_picture_has_its_words_in_their_boxes(void **state) {
+    (void)state;
+    struct plan *plan = example();
+    struct plan_hop hops[PLAN_MAX_HOPS];
+    struct text text;
+    text_init(&text);
+    plan->predicted_prefill_tokens_per_s = 11800.4;
+    plan->devices[0].budget_bytes = 64u << 20;
+    plan->devices[1].budget_bytes = 1u << 20;
+    snprintf(plan->devices[1].device.name, sizeof plan->devices[1].device.name, "A processor with quite a long name");
+    snprintf(plan->devices[0].device.name, sizeof plan->devices[0].device.name, "24 letters are not cut..");
+    uint32_t count = plan_hops(plan, NULL, NULL, hops);
+    hops[0].count = 129;
+    plan_picture_svg(plan, hops, count, &text);
+    assert_non_null(strstr(text.bytes, "prefill 11800 tok/s, decode 12.3 tok/s"));
+    assert_non_null(strstr(text.bytes, ">A processor with quite...<"));
+    assert_non_null(strstr(text.bytes, ">24 letters are not cut..<"));
+    assert_non_null(strstr(text.bytes, ">129 hops<"));
+    /* The head is the second line of what cpu0 holds, whose memory is the smallest. */
+    const char *head = strstr(text.bytes, ">head</text>");
+    assert_non_null(head);
+    const char *box = strstr(text.bytes, "<rect x=\"410\" y=\"190\" width=\"130\" height=\"");
+    assert_non_null(box);
+    double bottom = 190 + strtod(strstr(box, "height=\"") + strlen("height=\""), NULL);
+    assert_true(number_before(head, box, "y=\"") + 4 <= bottom);
+    /* Labels come behind all curves, so that none strikes one out. */
+    const char *last_curve = NULL;
+    for (const char *at = text.bytes; (at = strstr(at, "<path d=\"M ")); at++)
+        last_curve = at;
+    assert_true(last_curve && last_curve < strstr(text.bytes, "paint-order"));
+    text_release(&text);
+    plan_free(plan);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(units_are_told_in_runs),
@@ -245,6 +289,7 @@ int main(void) {
         cmocka_unit_test(the_json_has_the_keys_that_stay),
         cmocka_unit_test(devices_with_odd_names_still_make_json),
         cmocka_unit_test(stored_plans_are_listed_a_line_each),
+        cmocka_unit_test(a_picture_has_its_words_in_their_boxes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
