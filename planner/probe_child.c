@@ -150,6 +150,30 @@ cleanup:
     return fine;
 }
 
+/* ---- where drivers write ---- */
+
+enum { CACHE_ROOM = 1 << 20 };   /* what a driver compiles for one program is smaller */
+
+/* A driver that cannot write its files says at best so at the end of a log. PoCL's folder
+ * is known: put what is wrong with it before the sentence of a program that was not built. */
+static void blame_cache(struct error *err) {
+    const char *folder = getenv("POCL_CACHE_DIR");
+    char path[4200];
+    if (!folder || !strstr(err->text, "cannot build") ||
+        snprintf(path, sizeof path, "%s/phi-room-XXXXXX", folder) >= (int)sizeof path)
+        return;
+    int file = mkstemp(path);
+    int reason = file < 0 ? errno : posix_fallocate(file, 0, CACHE_ROOM);
+    if (file >= 0) {
+        close(file);
+        unlink(path);
+    }
+    /* Some file systems cannot tell in advance. */
+    if (reason && reason != EINVAL && reason != EOPNOTSUPP)
+        error_prefix(err, "'%.100s' cannot be written: %s; make room, or set XDG_CACHE_HOME to another disk", folder,
+                     strerror(reason));
+}
+
 /* ---- devices ---- */
 
 static bool try_device(const struct opencl_device *device, const struct probe_request *request,
@@ -330,8 +354,10 @@ int probe_child_main(int argc, char **argv) {
         struct probe_message end = { .event = PROBE_END };
         end.usable = request.programs.store[0] ? build_programs(&found.devices[i], &request, &err)
                                                : try_device(&found.devices[i], &request, &err);
-        if (!end.usable)
+        if (!end.usable) {
+            blame_cache(&err);
             snprintf(end.reason, sizeof end.reason, "%s", err.text);
+        }
         say(&end);
     }
     say(&(struct probe_message){ .event = PROBE_DONE });

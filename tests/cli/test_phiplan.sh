@@ -108,6 +108,16 @@ if [ -z "$model" ] || [ "$usable" -eq 0 ]; then
     skip_test "a plan is made, stored and shown" "no usable OpenCL device, or no models/phi3-tiny"
     finish
 fi
+# A disk without room, in a name space of its own.
+mkdir -p "$work/full"
+if unshare -rm mount -t tmpfs -o size=64k none "$work/full" 2> /dev/null; then
+    run unshare -rm sh -c "mount -t tmpfs -o size=64k none '$work/full' && unset POCL_CACHE_DIR &&
+        mkdir -p '$work/full/phi/pocl' && { cat /dev/zero > '$work/full/zeros'; true; } 2> /dev/null;
+        XDG_CACHE_HOME='$work/full' POCL_DEVICES=basic '$phiplan' '$model' --ctx 128 --db '$work/full.db'"
+    expect "a full disk is named where kernels cannot be built" 1 "cannot be written: No space left on device"
+else
+    skip_test "a full disk is named where kernels cannot be built" "no user name spaces here"
+fi
 run "$phiplan" "$model" --ctx 128
 expect "a plan is made" 0 "plan       1 'default', saved"
 run "$phiplan" show --json
