@@ -115,6 +115,12 @@ static bool add_limit(void *context, const char *word, struct error *err) {
     if (limit.size.was_bits)
         text_append_format(limits->notes, "%s: '%s' counts bits, as Accelerate reads it; write %s for bytes\n",
                            limits->option, amount, "GB, MB or KB");
+    if (limit.size.is_bare && limit.size.bytes && limit.size.bytes < (1u << 20)) {
+        const unsigned long long bytes = limit.size.bytes;
+        const char *unit = bytes < 128 ? "GiB" : "MiB";
+        text_append_format(limits->notes, "%s: '%s' is %llu bytes; for %llu %s write %llu%s\n", limits->option, word, bytes,
+                           bytes, unit, bytes, unit);
+    }
     if (!equals) {
         limits->all = limit;
         return true;

@@ -4,9 +4,15 @@
 #include "planner/plan_commands.h"
 #include "planner/probe_child.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static bool say(const char *text, struct error *err) {
+    return (fputs(text, stdout) >= 0 && fflush(stdout) == 0) ||
+           error_set(err, ERROR_FAILED, "cannot write to standard output: %s", strerror(errno));
+}
 
 static bool run(const struct plan_options *options, struct error *err) {
     const struct command command = { options, &interrupted_by };
@@ -22,8 +28,8 @@ static bool run(const struct plan_options *options, struct error *err) {
     case VERB_COLLECT: return plan_command_collect(&command, err);
     case VERB_WHY: return plan_command_why(&command, err);
     case VERB_DIFF: return plan_command_diff(&command, err);
-    case VERB_HELP: return fputs(plan_options_help, stdout) >= 0 && fflush(stdout) == 0;
-    case VERB_VERSION: return puts(plan_options_version) >= 0 && fflush(stdout) == 0;
+    case VERB_HELP: return say(plan_options_help, err);
+    case VERB_VERSION: return say(plan_options_version, err) && say("\n", err);
     }
     return false;
 }

@@ -12,6 +12,7 @@
 #include "planner/stream_rate.h"
 #include "planner/weights_option.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,8 +75,10 @@ bool command_print(struct text *text, struct error *err) {
     if (text->failed)
         return error_set(err, ERROR_FAILED, "cannot print the result: out of memory");
     text_defuse(text->bytes, true);
+    errno = 0;
     if (fwrite(text->bytes, 1, text->length, stdout) != text->length || fflush(stdout) != 0)
-        return error_set(err, ERROR_FAILED, "cannot write the result to standard output");
+        return error_set(err, ERROR_FAILED, "cannot write to standard output: %s",
+                         errno ? strerror(errno) : "it was closed");
     return true;
 }
 
@@ -121,6 +124,7 @@ static bool report(const struct command *command, const struct made_plan *made, 
     const uint32_t weighed_count = weights ? sizeof weights_auto_types / sizeof *weights_auto_types : 0;
     struct plan_extra extra = { .alternatives = made->alternatives, .alternative_count = made->alternative_count,
                                 .weight_type = main_type(model), .is_dry_run = command->options->dry_run,
+                                .is_simulated = command->options->simulate != NULL,
                                 .rates_note = rates_note(machine, model, made->plan, weights_auto_types, weighed_count,
                                                          note),
                                 .weights = weights, .weights_count = weights ? WEIGHTS_CANDIDATES : 0 };

@@ -287,7 +287,9 @@ void plan_report_table(const struct plan *plan, const struct plan_extra *extra, 
                            (long long)extra->superseded_by);
     else if (extra->is_superseded)
         text_append(text, "           superseded by a plan that was removed since\n");
-    if (!plan->id && extra->is_dry_run)
+    if (!plan->id && extra->is_simulated)
+        text_append(text, "plan       none: one for simulated devices is not saved\n");
+    else if (!plan->id && extra->is_dry_run)
         text_append(text, "plan       none: a dry run saves nothing\n");
 }
 

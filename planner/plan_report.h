@@ -24,7 +24,7 @@ struct plan_extra {
     const struct plan_alternative *alternatives;
     uint32_t alternative_count;
     const char *weight_type;      /* "q4_1": the type of most weight bytes; NULL: unknown */
-    bool is_dry_run;
+    bool is_dry_run, is_simulated;
     bool is_superseded;           /* a newer plan took its place: */
     int64_t superseded_by;        /*   this one; 0: it is gone as well */
     const char *rates_note;       /* why the predicted speeds are weak; NULL: measured */

@@ -53,6 +53,7 @@ bool size_parse(const char *text, struct size_value *value, struct error *err) {
     while (unit_length && isspace((unsigned char)unit[unit_length - 1]))
         unit_length--;
 
+    value->is_bare = !unit_length;
     if (!unit_length)
         return length == digits ? plain_bytes(text, number, &value->bytes, err) : refuse(text, err);
     double amount = strtod(number, NULL);

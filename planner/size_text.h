@@ -10,6 +10,7 @@ struct size_value {
     uint64_t bytes;       /* 0 where is_percent */
     double percent;       /* of whatever the caller measures it against */
     bool is_percent;
+    bool is_bare;         /* a number without a unit: bytes */
     bool was_bits;        /* a decimal unit with a small b: taken as bits; worth a warning */
 };
 

@@ -100,7 +100,7 @@ static void buffers_are_limited_for_all_or_by_name(void **state) {
     assert_int_equal(choice.chosen[0].max_buffer_bytes, 2 * GIB);
 }
 
-static void bits_in_an_amount_are_pointed_out(void **state) {
+static void odd_amounts_are_pointed_out(void **state) {
     (void)state;
     struct device_choice choice;
     struct error err = { 0 };
@@ -110,6 +110,11 @@ static void bits_in_an_amount_are_pointed_out(void **state) {
     ASSERT_OK(device_choice_make(&list, NULL, &request, &host, &choice, &notes, &err), err);
     assert_int_equal(choice.chosen[0].budget_bytes, 1000000000);
     assert_non_null(strstr(notes.bytes, "'8gb' counts bits"));
+    text_clear(&notes);
+    struct plan_request bare = { .max_memory = "gpu0=16,cpu0=0,cpu1=16777216", .max_buffer = "512" };
+    ASSERT_OK(device_choice_make(&list, NULL, &bare, &host, &choice, &notes, &err), err);
+    assert_string_equal(notes.bytes, "--max-memory: 'gpu0=16' is 16 bytes; for 16 GiB write 16GiB\n"
+                                     "--max-buffer: '512' is 512 bytes; for 512 MiB write 512MiB\n");
     text_release(&notes);
 }
 
@@ -154,7 +159,7 @@ int main(void) {
         cmocka_unit_test(requests_choose_devices_and_budgets),
         cmocka_unit_test(devices_left_out_have_a_reason),
         cmocka_unit_test(buffers_are_limited_for_all_or_by_name),
-        cmocka_unit_test(bits_in_an_amount_are_pointed_out),
+        cmocka_unit_test(odd_amounts_are_pointed_out),
         cmocka_unit_test(patterns_cover_units_and_later_ones_win),
         cmocka_unit_test(a_limit_of_the_pool_names_no_device),
     };

@@ -9,6 +9,8 @@ expect "help goes to standard output" 0 "usage: phiplan"
 true_that "help fits 80 columns" awk 'length > 80 { exit 1 }' "$work/out"
 run "$phiplan" help
 expect "so does the command" 0 "usage: phiplan"
+run sh -c "'$phiplan' help > /dev/full"
+expect "a full disk is told of" 1 "cannot write to standard output: No space left on device"
 run "$phiplan" lst
 expect "a mistyped command is no model" 1 "or the command 'list', see phiplan --help"
 run "$phiplan" plan lst
@@ -140,6 +142,8 @@ run "$phiplan" show 1
 expect "and the old one says so" 0 "superseded by plan 3, which phirun uses instead"
 run "$phiplan" show 3
 true_that "the new one does not" sh -c "! grep -q superseded '$work/out'"
+run sh -c "'$phiplan' list > /dev/full"
+expect "a full disk is told of here, too" 1 "cannot write to standard output: No space left on device"
 run "$phiplan" rm 2
 expect "a plan can be removed" 0 "removed plan 2"
 run "$phiplan" show 2

@@ -19,6 +19,7 @@ workload() { sed -n 's/.* workload \([0-9.]*\) s$/\1/p' "$work/out" | head -1; }
 run "$phiplan" "$work/phi3" --simulate docs/two_cards.json
 expect "a plan for simulated devices is made" 0 "gpu0"
 expect "and says what it is" 0 "for devices that are described, not here"
+expect "and why it is not kept" 0 "none: one for simulated devices is not saved"
 true_that "and leaves the slow device out" grep -q "^cpu0    nothing: not needed" "$work/out"
 fastest=$(workload)
 run "$phiplan" "$work/phi3" --simulate docs/two_cards.json --policy hf-balanced --max-memory 0=8GiB,1=3GiB,cpu=24GiB
