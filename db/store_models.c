@@ -165,3 +165,20 @@ bool plan_store_save_model(struct plan_store *store, const struct model *model,
               save_tensors(store, model, *model_row, what, err);
     return store_end(store, ok, what, err);
 }
+
+bool plan_store_weight_type(struct plan_store *store, const char *weights_hash, char type[16], struct error *err) {
+    struct statement read;
+    bool failed = true;
+    type[0] = '\0';
+    if (statement_open(&read, store, "read the weights of a model",
+                       "SELECT t.type FROM tensor t JOIN model m ON m.id = t.model WHERE m.weights_hash = ? "
+                       "GROUP BY t.type ORDER BY sum(t.size_bytes) DESC, t.type LIMIT 1", err)) {
+        put_text(&read, weights_hash);
+        if (statement_row(&read, &failed, err)) {
+            take_text(&read, type, 16);
+            failed = !statement_sound(&read, err);
+        }
+    }
+    statement_close(&read);
+    return !failed;
+}

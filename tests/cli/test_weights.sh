@@ -56,7 +56,9 @@ expect "what that costs is measured" 0 '"kl_divergence"'
 true_that "as a little" sh -c "grep -o '\"kl_divergence\":[0-9.]*' '$work/out' | awk -F: '{ exit !(\$2 > 0 && \$2 < 0.05) }'"
 
 run "$phiplan" show
-expect "the stored plan is shown" 0 'quantizable-tiny'
+expect "the stored plan is shown, with what its weights became" 0 'quantizable-tiny  phi3 q8_0, '
+run "$phiplan" show "$(sqlite3 "$PHI_STORE" "select max(id) from plan where name = 'kept'")"
+expect "or what they are" 0 'quantizable-tiny  phi3 f16, '
 run "$phiplan" why cpu0
 expect "and explained with its own sizes" 0
 run "$phiplan" "$model" --ctx 64 --micro-batch 16 --weights q4_0 --dry-run
