@@ -74,7 +74,8 @@ const char plan_options_help[] =
     "  --help, --version\n"
     "\n"
     "example: phiplan models/SmolLM2-135M-Instruct.gguf --ctx 2048\n"
-    "exit: 0 done, 1 failed, 2 wrong usage, 3 no such plan, 130/143 interrupted\n";
+    "exit: 0 done, 1 failed, 2 wrong usage, 3 no such plan, 4 plan stale (its\n"
+    "      model's files changed), 130/143 interrupted\n";
 
 enum option_code {
     OPTION_CTX = 256, OPTION_PROMPT, OPTION_NEW, OPTION_KV, OPTION_WEIGHTS, OPTION_DEVICES, OPTION_EXCLUDE,

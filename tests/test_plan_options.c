@@ -159,6 +159,7 @@ static void the_help_fits_eighty_columns(void **state) {
         assert_in_range(column, 0, 80);
     }
     assert_non_null(strstr(plan_options_help, "example: "));
+    assert_non_null(strstr(plan_options_help, "3 no such plan, 4 plan stale"));
 }
 
 static void write_group(const char *group, const char *name, const char *text) {
