@@ -4,10 +4,8 @@
 #ifndef PLANNER_FIXED_PLACEMENT_H
 #define PLANNER_FIXED_PLACEMENT_H
 
+#include "common/plan_request.h"
 #include "planner/sizing.h"
-
-/* What request->policy says of a plan by a map that was brought along. */
-#define POLICY_IMPORT "import"
 
 /* Does the source's map or the request's policy fix the placement? */
 bool placement_is_fixed(const struct sizing *sizing);

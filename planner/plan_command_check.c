@@ -57,7 +57,7 @@ static void print_table(const struct check *check, const char *database, struct 
     if (check->better[0])
         text_append_format(text, "better         with what is known now, %s would take %.0f %% less time; plan again: "
                            "%s\n", check->better, 100 * check->better_gain,
-                           typed_phiplan(typed, plan->model_path, 0, plan->name, database));
+                           typed_phiplan(typed, plan->model_path, &plan->request, 0, plan->name, database));
 }
 
 static json_t *comparison_entry(const char *phase, const char *device, const struct comparison *comparison) {

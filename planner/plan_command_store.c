@@ -57,7 +57,7 @@ static struct plan *find_by_model(const struct command *command, struct plan_sto
         char typed[TYPED_COMMAND_SIZE];
         if (!count)
             error_set(err, ERROR_NO_PLAN, "no plan '%s' is stored for '%s'; make one: %s", name, model->name,
-                      typed_phiplan(typed, argument, 0, name, command->options->database));
+                      typed_phiplan(typed, argument, NULL, 0, name, command->options->database));
     }
     plan_store_free_plans(plans, count);
     model_close(model);

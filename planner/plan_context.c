@@ -20,7 +20,7 @@ static struct model *open_planned_model(const struct plan *plan, const char *dat
         return NULL;
     }
     char typed[TYPED_COMMAND_SIZE];
-    typed_phiplan(typed, plan->model_path, 0, plan->name, database);
+    typed_phiplan(typed, plan->model_path, &plan->request, 0, plan->name, database);
     if (!model_take_formats(model, plan, err))
         error_set(err, ERROR_STALE, "%s; plan again: %s", err->text, typed);
     else if (unit_count(model) == plan->unit_count && model_chosen_bytes(model) == plan->model_weight_bytes)

@@ -1,5 +1,6 @@
 #include "planner/sizing.h"
 
+#include "common/plan_request.h"
 #include "common/unit_weights.h"
 #include "planner/accelerate_map.h"
 
@@ -10,45 +11,15 @@
 /* Sums of this many bytes over all units stay far from overflow. */
 #define UNIT_BYTES_LIMIT (1ull << 48)
 
-#define DEFAULT_CONTEXT 4096u
-#define DEFAULT_MICRO_BATCH 256u
-#define DEFAULT_PROMPT 512u
-#define DEFAULT_NEW 256u
-
-static uint32_t smaller(uint32_t a, uint32_t b) {
-    return a < b ? a : b;
-}
-
-static void default_text(char *field, size_t size, const char *value) {
-    if (!field[0])
-        snprintf(field, size, "%s", value);
-}
-
 bool request_complete(struct plan_request *request, const struct model *model, struct error *err) {
     if (request->context > model->max_context)
         return error_set(err, ERROR_USAGE, "--ctx %u exceeds the %u tokens that '%s' was made for",
                          request->context, model->max_context, model->name);
-    if (!request->context)
-        request->context = smaller(model->max_context, DEFAULT_CONTEXT);
-    if (!request->micro_batch)
-        request->micro_batch = DEFAULT_MICRO_BATCH;
+    plan_request_fill(request, model->max_context);
     uint32_t prompt = request->prompt_tokens, new_tokens = request->new_tokens;
-    /* What is not given keeps the proportion where the context is short. */
-    uint32_t prompt_share = request->context - request->context / 3;
-    if (!prompt)
-        prompt = smaller(DEFAULT_PROMPT, new_tokens && new_tokens < request->context
-                                             ? request->context - new_tokens : prompt_share);
-    if (!new_tokens)
-        new_tokens = smaller(DEFAULT_NEW, request->context > prompt ? request->context - prompt : 0);
     if ((uint64_t)prompt + new_tokens > request->context)
         return error_set(err, ERROR_USAGE, "a prompt of %u and %u new tokens do not fit a context of %u; "
                          "raise --ctx or lower --prompt and --new", prompt, new_tokens, request->context);
-    request->prompt_tokens = prompt;
-    request->new_tokens = new_tokens;
-    default_text(request->weights, sizeof request->weights, "keep");
-    default_text(request->policy, sizeof request->policy, "fastest");
-    default_text(request->rope, sizeof request->rope, "auto");
-    default_text(request->slices, sizeof request->slices, "auto");
     return true;
 }
 

@@ -16,7 +16,7 @@
 
 const char *engine_plan_command(const struct engine *engine, uint64_t context, char command[TYPED_COMMAND_SIZE]) {
     const char *model = engine->model->source.argument ? engine->model->source.argument : engine->plan->model_path;
-    return typed_phiplan(command, model, context, engine->plan->name, engine->store_path);
+    return typed_phiplan(command, model, &engine->plan->request, context, engine->plan->name, engine->store_path);
 }
 
 bool engine_stale(const struct engine *engine, struct error *err, const char *format, ...) {

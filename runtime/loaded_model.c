@@ -30,9 +30,11 @@ static bool find_hashes(struct loaded_model *loaded, const struct run_options *o
     return ok;
 }
 
-/* The model's argument and the options that name another plan, as typed again. */
-static void repair_command(const struct run_options *options, char command[TYPED_COMMAND_SIZE]) {
-    typed_phiplan(command, options->model, 0, options->plan_name, options->db);
+/* The command that makes a plan again as it was asked for, or (NULL) one where there is none. */
+static void repair_command(const struct run_options *options, const struct plan *plan,
+                           char command[TYPED_COMMAND_SIZE]) {
+    typed_phiplan(command, options->model, plan ? &plan->request : NULL, 0, plan ? plan->name : options->plan_name,
+                  options->db);
 }
 
 /* No plan under these weights: if the same path was planned before, its files
@@ -41,7 +43,7 @@ static bool explain_no_plan(const struct loaded_model *loaded, const struct run_
     struct plan **plans = NULL;
     uint32_t count = 0;
     char command[TYPED_COMMAND_SIZE];
-    repair_command(options, command);
+    repair_command(options, NULL, command);
     if (!plan_store_list_plans(loaded->store, false, &plans, &count, err))
         return false;
     error_set(err, ERROR_NO_PLAN, "no plan '%s' for model '%s' on this machine; run: %s",
@@ -49,6 +51,7 @@ static bool explain_no_plan(const struct loaded_model *loaded, const struct run_
     for (uint32_t i = 0; i < count; i++)
         if (strcmp(plans[i]->model_path, loaded->source.path) == 0
             && strcmp(plans[i]->name, options->plan_name) == 0) {
+            repair_command(options, plans[i], command);
             error_set(err, ERROR_STALE,
                       "the files of model '%s' changed since plan %" PRId64
                       ": weights hash was '%.12s...' and is '%.12s...'; run: %s", options->model,
@@ -157,7 +160,7 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
     ok = plan_validate(plans[chosen], err) && model_take_formats(loaded->model, plans[chosen], err);
     if (!ok) {
         char command[TYPED_COMMAND_SIZE];
-        repair_command(options, command);
+        repair_command(options, plans[chosen], command);
         error_set(err, err->kind, "%s; run: %s", err->text, command);
         goto cleanup;
     }
@@ -178,7 +181,7 @@ static bool open_store(struct loaded_model *loaded, const struct run_options *op
     free(path);
     if (!loaded->store && err->kind == ERROR_NO_PLAN) {
         char command[TYPED_COMMAND_SIZE];
-        repair_command(options, command);
+        repair_command(options, NULL, command);
         error_set(err, ERROR_NO_PLAN, "no plan for model '%s' yet; run: %s", options->model, command);
     }
     if (loaded->store && plan_store_is_read_only(loaded->store))
@@ -192,7 +195,8 @@ static void say_unpacked(const struct loaded_model *loaded, const struct run_opt
     char command[TYPED_COMMAND_SIZE];
     if (!unpacked->count)
         return;
-    repair_command(options, command);
+    repair_command(options, loaded->plan, command);
+    text_defuse(command, false);   /* the store may be somebody else's */
     fprintf(stderr, "phirun: %u units had to be packed in memory: %s; for a faster start run: %s\n",
             unpacked->count, unpacked->reason, command);
 }

@@ -33,7 +33,7 @@ static void add(struct arguments *arguments, const char *option, const char *val
 }
 
 static void add_request(struct arguments *arguments, const struct plan_request *request) {
-    plan_request_fields(request, arguments->fields);
+    plan_request_options(request, 0, arguments->fields);
     for (uint32_t i = 0; i < PLAN_REQUEST_FIELDS; i++) {
         const struct request_field *field = &arguments->fields[i];
         snprintf(arguments->options[i], sizeof arguments->options[i], "--%s", field->option);
@@ -98,11 +98,11 @@ static bool replan(const struct run_options *options, const struct plan *old, st
     char path[PATH_MAX + 16];
     struct arguments arguments = { .list = { path, "plan", options->model }, .count = 3 };
     int status = 0;
-    if (old && strcmp(old->request.policy, "import") == 0) {
+    if (old && strcmp(old->request.policy, POLICY_IMPORT) == 0) {
         char command[TYPED_COMMAND_SIZE];
         return error_set(err, ERROR_STALE, "plan %lld was made from a device map and no longer fits; import it again: "
                          "%s", (long long)old->id,
-                         typed_import(command, options->model, options->plan_name, options->db));
+                         typed_phiplan(command, options->model, &old->request, 0, options->plan_name, options->db));
     }
     if (!find_phiplan(path, err))
         return false;

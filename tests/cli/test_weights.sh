@@ -49,6 +49,8 @@ equal "planning again uses the same files" "$before" "$after"
 rm "$(files | head -1)"
 run "$phirun" "$model" --ids 1,2,3 -n 8 --ignore-eos --json
 equal "without a file the result is the same" "$ids" "$(ids_of)"
+true_that "and what is proposed keeps the plan's options" \
+    grep -q "run: phiplan $model --ctx 64 --micro-batch 16 --weights q8_0\$" "$work/err"
 run "$phirun" "$model" --plan kept --ids 1,2,3 -n 8 --ignore-eos --json
 expect "the plan of the files' own values still runs" 0 '"ids"'
 run "$phirun" compare "$model" kept default --ids "$(seq -s, 1 40)" --json
