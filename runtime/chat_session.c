@@ -199,11 +199,11 @@ static bool fit(struct chat_session *chat, const struct generation_settings *set
             if (*count <= context)
                 break;   /* less than wanted is left for the answer, but something */
             uint32_t needed = *count;
-            char command[TYPED_COMMAND_SIZE];
+            char advice[ENGINE_ADVICE_SIZE];
             free(*ids);
-            ok = error_set(err, ERROR_USAGE, "this message needs %u tokens and the plan's context has %u; make it "
-                           "shorter, or a larger plan: %s", needed, context,
-                           engine_plan_command(chat->loaded->engine, 2 * (uint64_t)needed, command));
+            ok = error_set(err, ERROR_USAGE, "this message needs %u tokens and the plan's context has %u; %s", needed,
+                           context, engine_context_advice(chat->loaded->engine, needed, 2 * (uint64_t)needed,
+                                                          "make it shorter", advice));
             break;
         }
         *dropped = next - first;

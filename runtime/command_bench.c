@@ -138,10 +138,11 @@ static bool prepare(struct bench *bench, uint32_t longest, struct error *err) {
                          options->bench_repeats);
     if (!longest)
         return error_set(err, ERROR_USAGE, "nothing to measure: give -p or -n above 0");
-    if ((uint64_t)longest + options->bench_depth > room)
-        return error_set(err, ERROR_USAGE,
-                         "the bench needs a context of %" PRIu64 " tokens and the plan has %u; "
-                         "plan again with --ctx", (uint64_t)longest + options->bench_depth, room);
+    const uint64_t need = (uint64_t)longest + options->bench_depth;
+    char advice[ENGINE_ADVICE_SIZE];
+    if (need > room)
+        return error_set(err, ERROR_USAGE, "the bench needs a context of %" PRIu64 " tokens and the plan has %u; %s",
+                         need, room, engine_context_advice(bench->loaded->engine, need, need, "ask for fewer", advice));
     bench->tokens = malloc(((size_t)longest + options->bench_depth) * sizeof *bench->tokens);
     bench->logits = malloc(vocab * sizeof *bench->logits);
     if (!bench->tokens || !bench->logits)

@@ -136,9 +136,12 @@ enum numeric_class engine_numeric(const struct engine *engine);
 
 uint32_t engine_context(const struct engine *engine);      /* tokens of KV in all */
 
-/* The command that makes the engine's plan anew, with this context (0: as it is): "phiplan model
- * --ctx 512 --name fast". Returns `command`. */
-const char *engine_plan_command(const struct engine *engine, uint64_t context, char command[TYPED_COMMAND_SIZE]);
+/* What to do where the plan's context is too short: "plan again: phiplan model --ctx 512", with the
+ * plan's own options, for `wanted` tokens or as many of them as the model was made for. Where those are
+ * fewer than `least`, no plan helps: that, and `otherwise`, such as "shorten the text". Returns `advice`. */
+#define ENGINE_ADVICE_SIZE (TYPED_COMMAND_SIZE + 32)
+const char *engine_context_advice(const struct engine *engine, uint64_t least, uint64_t wanted,
+                                  const char *otherwise, char advice[ENGINE_ADVICE_SIZE]);
 
 const struct model *engine_model(const struct engine *engine);
 const struct engine_unpacked *engine_unpacked(const struct engine *engine);

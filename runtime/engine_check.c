@@ -14,9 +14,23 @@
 #define MOST_CONTEXT (1u << 26)
 #define MOST_MICRO_BATCH (1u << 16)
 
-const char *engine_plan_command(const struct engine *engine, uint64_t context, char command[TYPED_COMMAND_SIZE]) {
+/* The command that makes the plan anew, with this context (0: as it is). Returns `command`. */
+static const char *plan_command(const struct engine *engine, uint64_t context, char command[TYPED_COMMAND_SIZE]) {
     const char *model = engine->model->source.argument ? engine->model->source.argument : engine->plan->model_path;
     return typed_phiplan(command, model, &engine->plan->request, context, engine->plan->name, engine->store_path);
+}
+
+const char *engine_context_advice(const struct engine *engine, uint64_t least, uint64_t wanted,
+                                  const char *otherwise, char advice[ENGINE_ADVICE_SIZE]) {
+    const uint32_t most = engine->model->max_context;
+    char command[TYPED_COMMAND_SIZE];
+    if (least > most)
+        snprintf(advice, ENGINE_ADVICE_SIZE, "the model was made for %u tokens, which no plan exceeds: %s", most,
+                 otherwise);
+    else
+        snprintf(advice, ENGINE_ADVICE_SIZE, "plan again: %s",
+                 plan_command(engine, wanted < most ? wanted : most, command));
+    return advice;
 }
 
 bool engine_stale(const struct engine *engine, struct error *err, const char *format, ...) {
@@ -25,7 +39,7 @@ bool engine_stale(const struct engine *engine, struct error *err, const char *fo
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
-    return error_set(err, ERROR_STALE, "%s; plan it again: %s", sentence, engine_plan_command(engine, 0, command));
+    return error_set(err, ERROR_STALE, "%s; plan it again: %s", sentence, plan_command(engine, 0, command));
 }
 
 /* What this version runs: in a layout that it knows. */
@@ -282,7 +296,7 @@ bool engine_check_memory(struct engine *engine, struct error *err) {
             return engine_stale(engine, err, "%s%s, and no context fits", what, why);
         char command[TYPED_COMMAND_SIZE];
         return error_set(err, ERROR_STALE, "%s%s, for a context of %u; plan it again: %s", what, why, engine->context,
-                         engine_plan_command(engine, context, command));
+                         plan_command(engine, context, command));
     }
     return check_host(engine, err);
 }

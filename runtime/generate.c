@@ -51,12 +51,12 @@ static bool find_most(const struct generate_request *request, uint32_t sequences
                       struct error *err) {
     const struct generation_settings *settings = request->settings;
     uint32_t context = engine_context(request->engine), count = request->count;
-    char command[TYPED_COMMAND_SIZE];
-    if (count > context)
-        return error_set(err, ERROR_USAGE,
-                         "the prompt has %u tokens and the plan's context %u; plan again: %s", count, context,
-                         engine_plan_command(request->engine, (uint64_t)count + (settings->new_tokens < context
-                                                                                 ? settings->new_tokens : 256), command));
+    char advice[ENGINE_ADVICE_SIZE];
+    if (count > context) {
+        uint64_t wanted = (uint64_t)count + (settings->new_tokens < context ? settings->new_tokens : 256);
+        return error_set(err, ERROR_USAGE, "the prompt has %u tokens and the plan's context %u; %s", count, context,
+                         engine_context_advice(request->engine, count, wanted, "shorten the text", advice));
+    }
     if (settings->max_length && count >= settings->max_length)
         return error_set(err, ERROR_USAGE, "the prompt has %u tokens and max-length allows %u in all; raise it", count,
                          settings->max_length);
@@ -67,11 +67,14 @@ static bool find_most(const struct generate_request *request, uint32_t sequences
     *most = context - count + 1 < wanted ? context - count + 1 : wanted;
     uint64_t pages = (uint64_t)kv_pages_of(context) + sequences - 1;
     if (sequences > 1 && *most && pages_of(count, *most, sequences) > pages) {
-        if (wanted <= context)
+        if (wanted <= context) {
+            /* Each sequence but the first brings one page of its own. */
+            uint64_t need = pages_of(count, wanted, sequences);
             return error_set(err, ERROR_USAGE, "%u sequences of %u tokens after a prompt of %u need more than the plan's "
-                             "context of %u; plan again: %s", sequences, wanted, count, context,
-                             engine_plan_command(request->engine, pages_of(count, wanted, sequences) * KV_PAGE_TOKENS,
-                                                 command));
+                             "context of %u; %s", sequences, wanted, count, context,
+                             engine_context_advice(request->engine, (need - (sequences - 1)) * KV_PAGE_TOKENS,
+                                                   need * KV_PAGE_TOKENS, "ask for fewer tokens or sequences", advice));
+        }
         while (*most > 1 && pages_of(count, *most, sequences) > pages)
             --*most;
     }

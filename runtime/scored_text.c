@@ -88,10 +88,10 @@ bool scored_text_read(struct scored_text *text, struct prompt *prompt, const str
             ok = error_set(err, ERROR_USAGE, "token id %d is outside the vocabulary of %u", prompt->ids[i],
                            loaded->model->vocab_size);
     uint32_t context = engine_context(loaded->engine), window = options->window ? options->window : DEFAULT_WINDOW;
-    char command[TYPED_COMMAND_SIZE];
+    char advice[ENGINE_ADVICE_SIZE];
     if (ok && options->window > context)
-        ok = error_set(err, ERROR_USAGE, "a window of %u tokens exceeds the plan's context of %u; plan again: %s", window,
-                       context, engine_plan_command(loaded->engine, window, command));
+        ok = error_set(err, ERROR_USAGE, "a window of %u tokens exceeds the plan's context of %u; %s", window, context,
+                       engine_context_advice(loaded->engine, window, window, "take a smaller --window", advice));
     *text = (struct scored_text){ .ids = prompt->ids, .count = prompt->count, .whole = options->whole, .bos = -1,
                                   .window = window < context ? window : context };
     /* As the text began with it, so does every window. */

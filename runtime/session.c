@@ -123,11 +123,12 @@ static bool append(struct session *session, const int32_t *tokens, uint32_t coun
     if (count == 0)
         return logits ? error_set(err, ERROR_USAGE, "there is no token to run: give at least one") : true;
     uint32_t context = engine_context(session->engine);
-    char command[TYPED_COMMAND_SIZE];
-    if (count > context - session->length)
-        return error_set(err, ERROR_USAGE, "%u tokens after the first %u exceed the plan's context of %u; "
-                         "make a larger plan: %s", count, session->length, context,
-                         engine_plan_command(session->engine, (uint64_t)session->length + count, command));
+    char advice[ENGINE_ADVICE_SIZE];
+    const uint64_t length = (uint64_t)session->length + count;
+    if (length > context)
+        return error_set(err, ERROR_USAGE, "%u tokens after the first %u exceed the plan's context of %u; %s", count,
+                         session->length, context,
+                         engine_context_advice(session->engine, length, length, "shorten the text", advice));
     bool long_rope = session_wants_long(session, session->length + count);
     if (!drop_stale(&session, 1, long_rope, err))
         return false;
@@ -184,13 +185,14 @@ bool session_append_each(struct session *const *sessions, uint32_t count, const 
                          float *logits, struct error *err) {
     if (!count)
         return true;
-    char command[TYPED_COMMAND_SIZE];
+    char advice[ENGINE_ADVICE_SIZE];
     uint32_t length = sessions[0]->length, context = engine_context(sessions[0]->engine);
     bool long_rope = session_wants_long(sessions[0], length + 1), is_steady = true, is_even = true;
     for (uint32_t i = 0; i < count; i++) {
         if (sessions[i]->length >= context)
-            return error_set(err, ERROR_USAGE, "the plan's context of %u tokens is full; make a larger plan: %s", context,
-                             engine_plan_command(sessions[0]->engine, (uint64_t)context + 1, command));
+            return error_set(err, ERROR_USAGE, "the plan's context of %u tokens is full; %s", context,
+                             engine_context_advice(sessions[0]->engine, (uint64_t)context + 1, (uint64_t)context + 1,
+                                                   "shorten the text", advice));
         if (session_wants_long(sessions[i], sessions[i]->length + 1) != long_rope
             || sessions[i]->engine != sessions[0]->engine)
             return error_set(err, ERROR_FAILED, "sessions of %u and %u tokens cannot run as one batch", length,

@@ -276,11 +276,18 @@ static void what_does_not_fit_is_refused_with_a_context(void **state) {
     struct error err = { 0 };
     if (!writer_open(&writer, MODEL, 5))
         SKIP_BECAUSE(NO_MODEL);
-    json_t *settings = json_pack("{s:i, s:i}", "num_beams", 4, "max_new_tokens", 200);
-    assert_false(writer_run(&writer, settings, PROMPT, &err));
-    assert_int_equal(err.kind, ERROR_USAGE);
-    assert_non_null(strstr(err.text, "--ctx"));
-    json_decref(settings);
+    /* Five sequences of four pages fit the 512 tokens that the model was made for, of seven they do not. */
+    static const struct { int new_tokens; const char *advice; } cases[] = {
+        { 100, "; plan again: phiplan " }, { 100, " --ctx 512" },
+        { 200, "; the model was made for 512 tokens, which no plan exceeds: ask for fewer tokens or sequences" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *settings = json_pack("{s:i, s:i}", "num_beams", 4, "max_new_tokens", cases[i].new_tokens);
+        assert_false(writer_run(&writer, settings, PROMPT, &err));
+        assert_int_equal(err.kind, ERROR_USAGE);
+        assert_non_null(strstr(err.text, cases[i].advice));
+        json_decref(settings);
+    }
     /* Without a number of tokens they end where the context does. */
     writer_write(&writer, "{\"num_return_sequences\": 4, \"do_sample\": true, \"max_new_tokens\": 4294967295}", PROMPT);
     for (int i = 0; i < 4; i++)

@@ -45,7 +45,11 @@ true_that "another seed gives another" test "$sampled" != "$out"
 run "$phirun" "$model" --ids "$prompt" --ids 99999999
 expect "an id outside the vocabulary is named" 2 "99999999"
 run "$phirun" "$model" --ids "$(seq -s, 1 300)"
-expect "a prompt longer than the context is wrong usage with the command" 2 "--ctx"
+expect "a prompt longer than the context is wrong usage with the command" 2 "; plan again: phiplan $model --ctx 384"
+run "$phirun" "$model" --ids "$(seq -s, 1 400)"
+expect "but not where the model was made for less" 2 "the model was made for 384 tokens, which no plan exceeds: shorten the text"
+run "$phirun" perplexity "$model" --ids "$(seq -s, 1 400)" --window 390
+expect "nor for a window" 2 "made for 384 tokens, which no plan exceeds: take a smaller --window"
 run sh -c 'printf Hello | "$0" "$1" --raw -n 3' "$phirun" "$model"
 expect "the prompt may come from standard input" 0
 
