@@ -9,6 +9,14 @@
 #define MAX_UNITS (2u * MODEL_MAX_BLOCKS + 2u)
 #define MAX_SHARDS (MAX_UNITS * 64u)
 
+bool plan_id_read(const char *text, int64_t *id) {
+    size_t length = strlen(text);
+    if (!length || length > 18 || strspn(text, "0123456789") != length)
+        return false;
+    *id = strtoll(text, NULL, 10);
+    return true;
+}
+
 struct plan *plan_new(void) {
     return calloc(1, sizeof(struct plan));
 }

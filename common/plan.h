@@ -82,6 +82,9 @@ struct plan {
     char created[32];           /* ISO 8601, UTC */
 };
 
+/* Whether a text, as typed, can be the number of a stored plan, and which. */
+bool plan_id_read(const char *text, int64_t *id);
+
 struct plan *plan_new(void);            /* zeroed; NULL when out of memory */
 void plan_free(struct plan *plan);      /* NULL is fine */
 bool plan_add_shard(struct plan *plan, const struct shard *shard, struct error *err);  /* keeps the order */

@@ -32,14 +32,6 @@ bool plan_command_list(const struct command *command, struct error *err) {
     return ok;
 }
 
-static bool is_id(const char *text, int64_t *id) {
-    size_t length = strlen(text);
-    if (!length || length > 18 || strspn(text, "0123456789") != length)
-        return false;
-    *id = strtoll(text, NULL, 10);
-    return true;
-}
-
 /* The newest plan of a MODEL under --name, whatever the hardware. */
 static struct plan *find_by_model(const struct command *command, struct plan_store *store, const char *argument,
                                   struct error *err) {
@@ -64,14 +56,65 @@ static struct plan *find_by_model(const struct command *command, struct plan_sto
     return found;
 }
 
+/* The one current plan of that name, of whatever model. NULL: there is none (ERROR_NO_PLAN), or there
+ * are several (ERROR_USAGE). */
+static struct plan *find_by_name(struct plan_store *store, const char *name, struct error *err) {
+    struct plan **plans = NULL, *found = NULL;
+    struct text known;
+    uint32_t count = 0, named = 0, newest = 0;
+    if (!plan_store_list_plans(store, false, &plans, &count, err))
+        return NULL;
+    text_init(&known);
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(plans[i]->name, name) != 0)
+            continue;
+        newest = named ? newest : i;
+        text_append_format(&known, "%s%lld (%s)", named ? ", " : "", (long long)plans[i]->id, plans[i]->model_name);
+        named++;
+    }
+    if (!named) {
+        error_set(err, ERROR_NO_PLAN, "no plan is called '%s'", name);
+    } else if (named > 1) {
+        error_set(err, ERROR_USAGE, "%u plans are called '%s': %.600s; give one of these numbers", named, name,
+                  known.bytes);
+    } else if (plan_validate(plans[newest], err)) {
+        found = plans[newest];
+        plans[newest] = NULL;
+    }
+    text_release(&known);
+    plan_store_free_plans(plans, count);
+    return found;
+}
+
+static bool is_model(const char *argument, struct error *err) {
+    struct model_source source = { 0 };
+    bool ok = model_source_resolve(&source, argument, err);
+    model_source_release(&source);
+    return ok;
+}
+
 struct plan *command_find_plan_named(const struct command *command, struct plan_store *store, const char *argument,
                                      struct error *err) {
+    struct error missing = { 0 }, unnamed = { 0 };
+    struct plan *plan = NULL;
     int64_t id;
     if (!argument)
         return plan_store_newest_plan(store, err);
-    if (is_id(argument, &id))
-        return plan_store_load_plan(store, id, err);
-    return find_by_model(command, store, argument, err);
+    const bool is_number = plan_id_read(argument, &id);
+    if (is_number)
+        plan = plan_store_load_plan(store, id, &missing);
+    else if (is_model(argument, &missing))
+        return find_by_model(command, store, argument, err);
+    else
+        error_prefix(&missing, "no plan is called so, and as a model");
+    if (!plan && (!is_number || missing.kind == ERROR_NO_PLAN)) {
+        plan = find_by_name(store, argument, &unnamed);
+        if (!plan && unnamed.kind != ERROR_NO_PLAN)
+            missing = unnamed;
+    }
+    if (!plan)
+        error_set(err, missing.kind, "%s", missing.text);
+    return plan;
 }
 
 struct plan *command_find_plan(const struct command *command, struct plan_store *store, struct error *err) {
@@ -127,7 +170,8 @@ bool plan_command_remove(const struct command *command, struct error *err) {
     struct plan_store *store = command_open_store(command, STORE_EXISTING, &unsound);
     struct plan *plan = store ? command_find_plan(command, store, &unsound) : NULL;
     /* A plan that nobody can follow any more must not be there for ever. */
-    bool is_broken = store && !plan && unsound.kind == ERROR_FAILED && is_id(command->options->subject, &id);
+    bool is_broken = store && !plan && unsound.kind == ERROR_FAILED &&
+                     plan_id_read(command->options->subject, &id);
     bool ok = plan || is_broken ? plan_store_remove_plan(store, plan ? plan->id : id, err)
                                 : error_set(err, unsound.kind, "%s", unsound.text);
     if (ok && plan)

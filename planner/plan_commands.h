@@ -37,7 +37,7 @@ struct model *command_open_model(const struct command *command, const char *argu
 bool command_hash_model(const struct command *command, const struct model *model, struct plan_store *store,
                         struct model_hashes *hashes, struct error *err);
 
-/* The plan that the options name: an id, a MODEL, or the newest. NULL on failure. */
+/* The plan that the options name, as below. NULL on failure. */
 struct plan *command_find_plan(const struct command *command, struct plan_store *store, struct error *err);
 
 /* Plan the model that the options name; `map` (NULL: the policy decides) says where units go. */
@@ -53,7 +53,8 @@ bool command_export_picture(const struct command *command, struct error *err);
 /* A plan as an Accelerate map and a newline. */
 bool command_accelerate_text(const struct plan *plan, struct text *text, struct error *err);
 
-/* An id, a MODEL (its plan --name), or NULL for the newest plan. NULL on failure. */
+/* An id, a MODEL (its plan --name), a name that only one plan has, or NULL for the newest plan; a number is an
+ * id where a plan has it, and a path that is a model is no name. NULL on failure. */
 struct plan *command_find_plan_named(const struct command *command, struct plan_store *store, const char *argument,
                                      struct error *err);
 

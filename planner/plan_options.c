@@ -16,7 +16,7 @@ const char plan_options_help[] =
     "usage: phiplan [plan] MODEL [options]   plan a model onto OpenCL devices\n"
     "       phiplan devices [--json]         the devices of this machine, probed\n"
     "       phiplan list [--json]            the stored plans, newest first\n"
-    "       phiplan show [PLAN] [--json]     one plan: an id, a MODEL, or the newest\n"
+    "       phiplan show [PLAN] [--json]     one plan: id, name, MODEL, or the newest\n"
     "       phiplan rm PLAN                  forget a plan\n"
     "       phiplan why [PLAN] DEVICE        what it needs and has, what using it (or\n"
     "                                        doing without it) would change\n"

@@ -37,6 +37,15 @@ static void repair_command(const struct run_options *options, const struct plan 
                   options->db);
 }
 
+static bool say_changed(const struct loaded_model *loaded, const struct run_options *options,
+                        const struct plan *plan, struct error *err) {
+    char command[TYPED_COMMAND_SIZE];
+    repair_command(options, plan, command);
+    return error_set(err, ERROR_STALE, "the files of model '%s' changed since plan %" PRId64
+                     ": weights hash was '%.12s...' and is '%.12s...'; run: %s", options->model, plan->id,
+                     plan->weights_hash, loaded->hashes.weights, command);
+}
+
 /* No plan under these weights: if the same path was planned before, its files
  * have changed. */
 static bool explain_no_plan(const struct loaded_model *loaded, const struct run_options *options, struct error *err) {
@@ -51,15 +60,42 @@ static bool explain_no_plan(const struct loaded_model *loaded, const struct run_
     for (uint32_t i = 0; i < count; i++)
         if (strcmp(plans[i]->model_path, loaded->source.path) == 0
             && strcmp(plans[i]->name, options->plan_name) == 0) {
-            repair_command(options, plans[i], command);
-            error_set(err, ERROR_STALE,
-                      "the files of model '%s' changed since plan %" PRId64
-                      ": weights hash was '%.12s...' and is '%.12s...'; run: %s", options->model,
-                      plans[i]->id, plans[i]->weights_hash, loaded->hashes.weights, command);
+            say_changed(loaded, options, plans[i], err);
             break;
         }
     plan_store_free_plans(plans, count);
     return false;
+}
+
+/* Where no plan of the model has the name, it may be the number of one, current or superseded. */
+static bool find_numbered(const struct loaded_model *loaded, const struct run_options *options,
+                          struct plan ***plans, uint32_t *count, struct error *err) {
+    int64_t id;
+    if (*count || !plan_id_read(options->plan_name, &id))
+        return true;
+    struct plan *plan = plan_store_load_plan(loaded->store, id, err);
+    if (!plan)
+        return false;
+    struct plan **list = NULL;
+    if (strcmp(plan->weights_hash, loaded->hashes.weights) == 0) {
+        list = malloc(sizeof *list);
+        if (!list)
+            error_set(err, ERROR_FAILED, "cannot take plan %" PRId64 ": out of memory", id);
+    } else if (strcmp(plan->model_path, loaded->source.path) == 0) {
+        say_changed(loaded, options, plan, err);
+    } else {
+        error_set(err, ERROR_NO_PLAN, "plan %" PRId64 " is of model '%s', not of '%s'; phiplan list shows all", id,
+                  plan->model_name, options->model);
+    }
+    if (!list) {
+        plan_free(plan);
+        return false;
+    }
+    free(*plans);
+    list[0] = plan;
+    *plans = list;
+    *count = 1;
+    return true;
 }
 
 static bool devices_are_present(const struct plan *plan, const struct opencl_devices *present) {
@@ -144,9 +180,11 @@ static bool find_plan(struct loaded_model *loaded, const struct run_options *opt
     struct enumeration enumeration = { 0 };
     bool ok = false;
     if (!find_hashes(loaded, options, err)
-        || !plan_store_find_plans(loaded->store, loaded->hashes.weights, options->plan_name, &plans, &count,
-                                  err))
+        || !plan_store_find_plans(loaded->store, loaded->hashes.weights, options->plan_name, &plans, &count, err)
+        || !find_numbered(loaded, options, &plans, &count, err)) {
+        plan_store_free_plans(plans, count);
         return false;
+    }
     if (!count) {
         explain_no_plan(loaded, options, err);
         goto cleanup;

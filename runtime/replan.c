@@ -102,11 +102,11 @@ static bool replan(const struct run_options *options, const struct plan *old, st
         char command[TYPED_COMMAND_SIZE];
         return error_set(err, ERROR_STALE, "plan %lld was made from a device map and no longer fits; import it again: "
                          "%s", (long long)old->id,
-                         typed_phiplan(command, options->model, &old->request, 0, options->plan_name, options->db));
+                         typed_phiplan(command, options->model, &old->request, 0, old->name, options->db));
     }
     if (!find_phiplan(path, err))
         return false;
-    add(&arguments, "--name", options->plan_name);
+    add(&arguments, "--name", old ? old->name : options->plan_name);
     add(&arguments, "--db", options->db);
     if (old)
         add_request(&arguments, &old->request);
@@ -121,18 +121,26 @@ static bool replan(const struct run_options *options, const struct plan *old, st
     return error_set(err, ERROR_FAILED, "phiplan could not plan '%s' again; its reason is above", options->model);
 }
 
-/* The newest plan of that name for the files that MODEL stands for; NULL: none is known. */
+/* The newest plan of that name, or the one of that number, for the files that MODEL stands for; NULL:
+ * none is known. */
 static struct plan *find_old_plan(const struct run_options *options) {
     struct model_source source = { 0 };
     struct plan **plans = NULL, *old = NULL;
     uint32_t count = 0;
+    int64_t id;
     char *path = options->db ? strdup(options->db) : plan_store_default_path(NULL);
     struct plan_store *store = path ? plan_store_open(path, STORE_EXISTING, NULL) : NULL;
-    if (store && model_source_resolve(&source, options->model, NULL) &&
-        plan_store_list_plans(store, false, &plans, &count, NULL))
+    const bool is_there = store && model_source_resolve(&source, options->model, NULL);
+    if (is_there && plan_store_list_plans(store, false, &plans, &count, NULL))
         for (uint32_t i = 0; i < count && !old; i++)
             if (strcmp(plans[i]->name, options->plan_name) == 0 && strcmp(plans[i]->model_path, source.path) == 0)
                 old = plan_store_load_plan(store, plans[i]->id, NULL);
+    if (is_there && !old && plan_id_read(options->plan_name, &id))
+        old = plan_store_load_plan(store, id, NULL);
+    if (old && strcmp(old->model_path, source.path) != 0) {
+        plan_free(old);
+        old = NULL;
+    }
     plan_store_free_plans(plans, count);
     model_source_release(&source);
     plan_store_close(store);
@@ -140,11 +148,32 @@ static struct plan *find_old_plan(const struct run_options *options) {
     return old;
 }
 
+/* The plan that takes the place of a numbered one has another number: from here on it is asked for by
+ * its name. What is put into `argv` is owned by nobody; NULL: out of memory. */
+static bool ask_by_name(char **argv, const struct run_options *options, const char *name) {
+    for (size_t i = 0; argv[i]; i++) {
+        const char *value = strchr(argv[i], '=');   /* "--plan=3" is one argument */
+        const bool is_joined = value && value + 1 == options->plan_name;
+        if (!is_joined && argv[i] != options->plan_name)
+            continue;
+        const int before = is_joined ? (int)(value + 1 - argv[i]) : 0;
+        char *named = malloc((size_t)before + strlen(name) + 1);
+        if (!named)
+            return false;
+        memcpy(named, argv[i], (size_t)before);
+        memcpy(named + before, name, strlen(name) + 1);
+        argv[i] = named;
+    }
+    return true;
+}
+
 bool replan_and_restart(const struct run_options *options, char **argv, struct error *err) {
     struct plan *old = find_old_plan(options);
     struct error why = { 0 };
     fprintf(stderr, "phirun: %s\n", err->text);
     bool ok = replan(options, old, &why);
+    if (ok && old && strcmp(old->name, options->plan_name) != 0 && !ask_by_name(argv, options, old->name))
+        ok = error_set(&why, ERROR_FAILED, "cannot start again after planning: out of memory");
     plan_free(old);
     if (ok) {
         size_t kept = 0;

@@ -65,7 +65,7 @@ static const struct option_row rows[] = {
     { OPTION_WHOLE, "whole", NULL, SCORES, "count the first half of each window, too" },
     { OPTION_EXACT, "exact", NULL, DEVICES, "float arithmetic and float32 KV cache" },
     { OPTION_ROPE, "rope", "auto|short|long", DEVICES, "LongRoPE factors (default: the plan's)" },
-    { OPTION_PLAN, "plan", "NAME", DEVICES & ~IN(COMMAND_COMPARE), "which plan of the model (default: default)" },
+    { OPTION_PLAN, "plan", "NAME|ID", DEVICES & ~IN(COMMAND_COMPARE), "which plan of the model (default: default)" },
     { OPTION_DB, "db", "FILE", DEVICES, "the store (default: $PHI_STORE, else per user)" },
     { OPTION_VERIFY, "verify", NULL, DEVICES, "hash the model's files again" },
     { OPTION_REPLAN, "replan", NULL, DEVICES, "where no plan fits, run phiplan first" },
@@ -262,7 +262,7 @@ static bool check(const struct run_options *options, int extra, char **extras, s
     if ((SCORES & IN(options->command)) && !options->ids && !options->file)
         return error_set(err, ERROR_USAGE, "phirun %s needs a text: -f FILE", program);
     if (options->command == COMMAND_COMPARE && !options->plan_b)
-        return error_set(err, ERROR_USAGE, "phirun compare needs two plans by name; usage: phirun %s",
+        return error_set(err, ERROR_USAGE, "phirun compare needs two plans, by name or number; usage: phirun %s",
                          commands[COMMAND_COMPARE].usage);
     if (options->command == COMMAND_BATCH && (!options->file || !options->out))
         return error_set(err, ERROR_USAGE, "phirun %s needs a file of prompts and -o FILE", program);

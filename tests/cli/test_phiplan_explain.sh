@@ -111,6 +111,8 @@ if [ "$two" -gt 1 ] && "$phiplan" devices --json | grep -q '"device": "cpu1"'; t
     run "$phiplan" diff 1 2
     expect "two plans are compared" 0 "--policy"
     expect "unit by unit" 0 "elsewhere"
+    run "$phiplan" diff default split
+    expect "also by their names" 0 "--policy"
     run "$phiplan" diff 1 2 --json
     expect "also as JSON" 0 '"units_moved"'
     run "$phiplan" "$model" --ctx 256 --devices cpu0,cpu1 --max-memory cpu1=10KiB --name alone
@@ -137,6 +139,22 @@ run env POCL_DEVICES=pthread "$phirun" "$model" --plan fresh --raw -p hello -n 2
 expect "a stale plan ends with 4" 4 "POCL_DEVICES"
 run env POCL_DEVICES=pthread "$phirun" "$model" --plan fresh --replan --raw -p hello -n 2
 expect "phirun --replan plans again and runs" 0 "saved"
+if command -v sqlite3 > /dev/null; then
+    fresh=$(sqlite3 "$PHI_STORE" "select max(id) from plan where name = 'fresh'")
+    run "$phirun" "$model" --plan=$fresh --replan --raw -p hello -n 2
+    expect "a numbered plan is planned again under its name" 0 "planning '"
+    equal "as one of another number" fresh "$(sqlite3 "$PHI_STORE" "select name from plan where id > $fresh")"
+    sqlite3 "$PHI_STORE" "update plan set name = '77' where id = 1"
+    run "$phiplan" show 77
+    expect "a number that is no id may be a name" 0 "plan       1 '77'"
+    run "$phirun" "$model" --plan 77 --raw -p hello -n 1
+    expect "to phirun, too" 0
+    sqlite3 "$PHI_STORE" "update plan set name = 'fresh', hardware_key = printf('%064d', 1) where id = 1"
+    run "$phiplan" show fresh
+    expect "a name that several plans have is refused with their numbers" 2 ", 1 (phi3-tiny); give one of these numbers"
+fi
+run "$phiplan" show nothing-of-this-name
+expect "what is neither a plan nor a model is said so" 1 "no plan is called so, and as a model: there is no 'nothing-of-this-name'"
 run "$phiplan" diff 1 1
 expect "a plan is like itself" 0 "are the same"
 run "$phiplan" diff 1

@@ -24,6 +24,10 @@ run "$phirun" compare "$model" default other --ids "$ids" --json
 expect "two plans are compared" 0
 equal "the same numbers agree everywhere" 1.0 "$(json "$work/out" '$.top1_agreement')"
 true_that "and do not diverge" near 0 "$(json "$work/out" '$.kl_divergence')" 1e-9
+run "$phirun" compare "$model" 1 2 --ids "1,2,3,4" --window 4
+expect "by number, too" 0 "KL(1 || 2) 0.000000"
+run "$phirun" compare "$model" 1 7 --ids "1,2,3,4"
+expect "a number that no plan has is named" 3 "there is no plan 7"
 run "$phirun" compare "$model" default --ids "$ids"
 expect "one plan is not two" 2 "two plans"
 
