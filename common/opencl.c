@@ -343,6 +343,16 @@ bool opencl_choose_icds(const char *const *icd_paths, uint32_t count, struct err
     return true;
 }
 
+const char *opencl_selecting_variable(void) {
+    static const char *const names[] = { "OCL_ICD_VENDORS", "OPENCL_VENDOR_PATH" };
+    for (size_t i = 0; i < sizeof names / sizeof *names && !vendors.is_changed; i++) {
+        const char *value = getenv(names[i]);
+        if (value && *value)
+            return names[i];
+    }
+    return NULL;
+}
+
 void opencl_shutdown(void) {
     give_back(&vendors);
     give_back(&pocl_cache);

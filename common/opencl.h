@@ -46,6 +46,10 @@ void opencl_remove_icd_folder(char folder[PATH_MAX]);   /* "" is fine; leaves ""
  * string and the array. */
 bool opencl_list_icds(char ***paths, uint32_t *count, struct error *err);
 
+/* The variable by which the user selects drivers, "OCL_ICD_VENDORS" or "OPENCL_VENDOR_PATH"; NULL where
+ * neither is set, or opencl_choose_icds() has put its own choice in its place. */
+const char *opencl_selecting_variable(void);
+
 /* An OpenCL device that is present in this process. */
 struct opencl_device {
     struct device info;

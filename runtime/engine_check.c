@@ -180,10 +180,13 @@ static bool check_device(struct engine *engine, struct engine_device *device, co
     const struct plan_device *planned = device->planned;
     const struct device *before = &planned->device;
     const struct opencl_device *present = opencl_find(found, before);
-    if (!present)
-        return engine_stale(engine, err, "device '%s' of the plan (%s, %s) is not there: %u other%s found",
-                            before->short_name, before->name, before->platform, found->count,
-                            found->count == 1 ? "" : "s");
+    if (!present) {
+        const char *variable = opencl_selecting_variable(), *value = variable ? getenv(variable) : NULL;
+        return engine_stale(engine, err, "device '%s' of the plan (%s, %s) is not there: %u other%s found"
+                            "%s%s%s%.200s%s", before->short_name, before->name, before->platform, found->count,
+                            found->count == 1 ? "" : "s", value ? " with " : "", value ? variable : "",
+                            value ? "='" : "", value ? value : "", value ? "'" : "");
+    }
     device->present = present->info;
     device->platform = present->platform;
     device->id = present->id;

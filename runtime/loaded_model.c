@@ -105,7 +105,29 @@ static bool devices_are_present(const struct plan *plan, const struct opencl_dev
     return true;
 }
 
-/* Show the loader just the plans' drivers: enumerating others costs time and may crash. */
+/* Whether all the drivers are among those that the user's variables select. */
+static bool are_selected(const char *const *icds, uint32_t count, bool *selected, struct error *err) {
+    char **listed;
+    uint32_t listed_count;
+    *selected = true;
+    if (!opencl_selecting_variable())
+        return true;
+    if (!opencl_list_icds(&listed, &listed_count, err))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        bool found = false;
+        for (uint32_t j = 0; j < listed_count && !found; j++)
+            found = strcmp(icds[i], listed[j]) == 0;
+        *selected = *selected && found;
+    }
+    for (uint32_t j = 0; j < listed_count; j++)
+        free(listed[j]);
+    free(listed);
+    return true;
+}
+
+/* Show the loader just the plans' drivers: enumerating others costs time and may crash. Where the user
+ * selects drivers, and one of these is not among them, it sees what the user selects. */
 static bool choose_icds(struct plan *const *plans, uint32_t count, struct error *err) {
     const char *paths[64];
     uint32_t used = 0;
@@ -118,7 +140,8 @@ static bool choose_icds(struct plan *const *plans, uint32_t count, struct error 
             if (!known && used < 64)
                 paths[used++] = icd;
         }
-    return opencl_choose_icds(paths, used, err);
+    bool selected;
+    return are_selected(paths, used, &selected, err) && opencl_choose_icds(paths, selected ? used : 0, err);
 }
 
 /* In time for the settings, which need it for end tokens, bad words and grammars. */

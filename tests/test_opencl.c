@@ -114,7 +114,13 @@ static void what_was_arranged_is_given_back(void **state) {
     struct error err = { 0 };
     char *vendors = saved("OCL_ICD_VENDORS"), *cache = saved("POCL_CACHE_DIR"), *home = saved("HOME");
     opencl_shutdown();
+    setenv("OCL_ICD_VENDORS", "/nowhere", 1);
+    setenv("OPENCL_VENDOR_PATH", "/nowhere", 1);
+    assert_string_equal(opencl_selecting_variable(), "OCL_ICD_VENDORS");
     unsetenv("OCL_ICD_VENDORS");
+    assert_string_equal(opencl_selecting_variable(), "OPENCL_VENDOR_PATH");
+    unsetenv("OPENCL_VENDOR_PATH");
+    assert_null(opencl_selecting_variable());
     unsetenv("POCL_CACHE_DIR");
     unsetenv("XDG_CACHE_HOME");
     setenv("HOME", "/proc/nowhere", 1);    /* no place for a cache: a temporary one */
@@ -125,6 +131,7 @@ static void what_was_arranged_is_given_back(void **state) {
     snprintf(temporary, sizeof temporary, "%s", getenv("POCL_CACHE_DIR"));
     assert_int_equal(access(folder, F_OK), 0);
     assert_int_equal(access(temporary, W_OK), 0);
+    assert_null(opencl_selecting_variable());   /* it is the program's now */
     opencl_shutdown();
     opencl_shutdown();
     assert_null(getenv("OCL_ICD_VENDORS"));

@@ -86,6 +86,13 @@ run "$phirun" "$model" --ids 1,2 -n 1
 expect "and it runs" 0
 POCL_DEVICES=basic run "$phirun" "$model" --ids 1,2 -n 1
 expect "a variable that hides the device is exit 4" 4 "POCL_DEVICES"
+run env OCL_ICD_VENDORS="$work/none" "$phirun" "$model" --ids 1,2 -n 1
+expect "one that selects no driver, too" 4 "0 others found with OCL_ICD_VENDORS='$work/none'; plan it again"
+run env OPENCL_VENDOR_PATH="$work/none" "$phirun" "$model" --ids 1,2 -n 1
+expect "or another folder of drivers" 4 "0 others found with OPENCL_VENDOR_PATH='$work/none'; plan it again"
+mkdir "$work/vendors" && cp "$(sql "select icd from plan_device where plan = (select max(id) from plan) and device = 'cpu0'")" "$work/vendors"
+run env OCL_ICD_VENDORS="$work/vendors" "$phirun" "$model" --ids 1,2 -n 1
+expect "a copy of the driver's file brings the same device" 0
 cp -r "$model" "$work/copy" && chmod -R u+w "$work/copy"
 run "$phiplan" "$work/copy" --ctx 64
 run "$phirun" "$work/copy" --ids 1,2 -n 1
