@@ -14,10 +14,14 @@
 #define MOST_CONTEXT (1u << 26)
 #define MOST_MICRO_BATCH (1u << 16)
 
-/* The command that makes the plan anew, with this context (0: as it is). Returns `command`. */
+/* The command that makes the plan anew, as it was asked for, with this context (0: as it is). A request of
+ * numbers that no plan has asks for nothing. Returns `command`. */
 static const char *plan_command(const struct engine *engine, uint64_t context, char command[TYPED_COMMAND_SIZE]) {
+    const struct plan_request *request = &engine->plan->request;
     const char *model = engine->model->source.argument ? engine->model->source.argument : engine->plan->model_path;
-    return typed_phiplan(command, model, &engine->plan->request, context, engine->plan->name, engine->store_path);
+    const bool is_damaged = !request->context || request->context > MOST_CONTEXT
+                            || request->micro_batch > MOST_MICRO_BATCH;
+    return typed_phiplan(command, model, is_damaged ? NULL : request, context, engine->plan->name, engine->store_path);
 }
 
 const char *engine_context_advice(const struct engine *engine, uint64_t least, uint64_t wanted,

@@ -149,7 +149,7 @@ static struct plan *find_old_plan(const struct run_options *options) {
 }
 
 /* The plan that takes the place of a numbered one has another number: from here on it is asked for by
- * its name. What is put into `argv` is owned by nobody; NULL: out of memory. */
+ * its name. What is put into `argv` is owned by nobody; false: out of memory. */
 static bool ask_by_name(char **argv, const struct run_options *options, const char *name) {
     for (size_t i = 0; argv[i]; i++) {
         const char *value = strchr(argv[i], '=');   /* "--plan=3" is one argument */

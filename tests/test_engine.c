@@ -289,6 +289,8 @@ static void the_report_counts_what_was_planned_and_loaded(void **state) {
     rig_close(&rig);
 }
 
+static char refusal[1024];         /* the last one's sentence */
+
 /* Open after `change` was made to the plan, and expect this sentence. */
 static void refuse(void (*change)(struct plan *plan), bool exact, enum error_kind kind, const char *what,
                    const char *also) {
@@ -301,6 +303,7 @@ static void refuse(void (*change)(struct plan *plan), bool exact, enum error_kin
     assert_false(rig_start(&rig, &options, &err));
     if (err.kind != kind || !strstr(err.text, what) || !strstr(err.text, also))
         fail_msg("kind %d: %s", (int)err.kind, err.text);
+    snprintf(refusal, sizeof refusal, "%s", err.text);
     rig_close(&rig);
 }
 
@@ -328,6 +331,7 @@ static void set_environment(struct plan *plan) {
 static void other_parts(struct plan *plan) { plan->shards[2].part_end++; }
 static void packed(struct plan *plan) { strcpy(plan->shards[2].format, "q4_0/r16"); }
 static void no_context(struct plan *plan) { plan->request.context = 0; }
+static void huge_passes(struct plan *plan) { plan->request.micro_batch = 70000; }
 static void more_units(struct plan *plan) {
     plan->unit_count += 2;
     struct shard *head = &plan->shards[plan->shard_count - 1];
@@ -366,6 +370,8 @@ static void a_plan_that_cannot_be_run_is_refused(void **state) {
     refuse(other_parts, false, ERROR_STALE, "ffn.0", "which has");
     refuse(packed, false, ERROR_STALE, "q4_0/r16", "ffn.0");
     refuse(no_context, false, ERROR_STALE, "damaged", "phiplan ");
+    refuse(huge_passes, false, ERROR_STALE, "micro-batches of 70000", "phiplan ");
+    assert_null(strstr(refusal, "--micro-batch"));   /* the next plan must not be so, too */
     refuse(more_units, false, ERROR_STALE, "units", "phiplan ");
 }
 
