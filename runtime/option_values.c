@@ -48,6 +48,19 @@ bool option_count(const char *option, const char *text, uint32_t *value, struct 
     return true;
 }
 
+char *option_unescape(const char *text) {
+    static const char letters[] = "ntr\\", meant[] = "\n\t\r\\";
+    char *copy = strdup(text), *to = copy;
+    for (const char *at = copy; copy && *at; at++) {
+        const char *letter = *at == '\\' && at[1] ? strchr(letters, at[1]) : NULL;
+        *to++ = letter ? meant[letter - letters] : *at;
+        at += letter != NULL;
+    }
+    if (copy)
+        *to = '\0';
+    return copy;
+}
+
 bool option_number(const char *option, const char *text, float *value, struct error *err) {
     char *end;
     errno = 0;

@@ -14,6 +14,10 @@ bool parse_ids(const char *what, const char *text, int32_t **ids, uint32_t *coun
 bool option_whole(const char *option, const char *text, uint64_t most, uint64_t *value, struct error *err);
 bool option_count(const char *option, const char *text, uint32_t *value, struct error *err);
 
+/* A copy of a text in which \n, \t, \r and \\ are spelled as in C; other backslashes are themselves. The
+ * caller frees it; NULL: out of memory. */
+char *option_unescape(const char *text);
+
 bool option_number(const char *option, const char *text, float *value, struct error *err);     /* finite */
 
 #endif

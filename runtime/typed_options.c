@@ -15,8 +15,9 @@ const struct typed_option typed_options[TYPED_OPTIONS] = {
     { TYPED_COUNT, 'n', "max-new-tokens", NULL, "N", "stop after N tokens (default: eos or context)" },
     { TYPED_COUNT, 0, "min-new-tokens", NULL, "N", "no end token before N tokens" },
     { TYPED_NUMBER, 0, "max-time", NULL, "SECONDS", "stop after this time" },
-    { TYPED_STRINGS, 0, "stop", "stop_strings", "TEXT", "stop where TEXT comes out, and leave it out; again for more" },
-    { TYPED_STRINGS, 0, "stop-strings", NULL, "TEXT", "the same" },
+    { TYPED_ESCAPED, 0, "stop", "stop_strings", "TEXT",
+      "stop where TEXT (\\n, \\t, \\r, \\\\ as in C) comes out, and leave it out; again for more" },
+    { TYPED_ESCAPED, 0, "stop-strings", NULL, "TEXT", "the same" },
     { TYPED_FLAG, 0, "keep-stop", NULL, NULL, "leave the text that stopped in" },
     { TYPED_BIAS, 0, "logit-bias", "sequence_bias", "IDS=BIAS", "add BIAS to the last of IDS after the others; again for more" },
     { TYPED_NUMBER, 0, "repetition-penalty", NULL, "R", "make seen tokens less likely (1: off)" },
@@ -131,7 +132,9 @@ bool typed_option_apply(json_t *typed, const struct typed_option *option, const 
     uint32_t count;
     uint64_t seed;
     float number;
-    bool ok = true, is_list = option->kind == TYPED_STRINGS || option->kind == TYPED_IDS || option->kind == TYPED_BIAS;
+    bool ok = true, is_list = option->kind == TYPED_STRINGS || option->kind == TYPED_ESCAPED || option->kind == TYPED_IDS
+                              || option->kind == TYPED_BIAS;
+    char *meant;
     switch (option->kind) {
     case TYPED_COUNT:
         if ((ok = option_count(shown, text, &count, err)))
@@ -147,10 +150,13 @@ bool typed_option_apply(json_t *typed, const struct typed_option *option, const 
         break;
     case TYPED_FLAG: value = json_true(); break;
     case TYPED_CHOICE: ok = read_choice(shown, option->value, text, &value, err); break;
-    case TYPED_STRINGS:
-        value = json_string(text);
-        if (!value || !*text)
+    case TYPED_STRINGS: case TYPED_ESCAPED:
+        if (!(meant = option->kind == TYPED_ESCAPED ? option_unescape(text) : strdup(text)))
+            return no_memory(err);
+        value = json_string(meant);
+        if (!value || !*meant)
             ok = error_set(err, ERROR_USAGE, "%s takes text in UTF-8, not '%s'", shown, text);
+        free(meant);
         break;
     case TYPED_IDS: ok = read_id_list(shown, text, &value, err); break;
     case TYPED_BIAS: ok = read_bias(shown, text, &value, err); break;

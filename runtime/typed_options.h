@@ -10,6 +10,7 @@ enum typed_kind {
     TYPED_COUNT, TYPED_NUMBER, TYPED_SEED, TYPED_FLAG,
     TYPED_CHOICE,      /* one of the words in `value`; true and false are no strings */
     TYPED_STRINGS,     /* may be given again: a list */
+    TYPED_ESCAPED,     /* the same, spelled with option_unescape()'s escapes */
     TYPED_IDS,         /* 1,2,3; may be given again: a list of lists */
     TYPED_BIAS,        /* 1,2,3=BIAS; may be given again */
     TYPED_TEXT_FILE,   /* a file's text */

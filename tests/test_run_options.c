@@ -59,6 +59,20 @@ static void generate_s_options_become_its_keywords(void **state) {
     assert_true(json_is_true(json_object_get(options.typed, "early_stopping")));
 }
 
+static void escapes_in_stop_strings_are_read(void **state) {
+    (void)state;
+    struct run_options options;
+    struct error err;
+    ASSERT_OK(parse(&options, &err, "m --stop \\n\\n --stop-strings a\\tb\\rc --stop \\\\n\\d\\ --bad-words \\n"), err);
+    char *text = json_dumps(options.typed, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(text, "{\"bad_words\":[\"\\\\n\"],\"stop_strings\":[\"\\n\\n\",\"a\\tb\\rc\",\"\\\\n\\\\d\\\\\"]}");
+    free(text);
+    json_t *typed = json_object();   /* as /set of chat has it */
+    ASSERT_OK(typed_options_set(typed, "stop", "\\n", &err), err);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(typed, "stop_strings"), 0)), "\n");
+    json_decref(typed);
+}
+
 static void bench_spells_sizes_with_single_letters(void **state) {
     (void)state;
     struct run_options options;
@@ -165,6 +179,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_may_stand_before_and_after_the_model),
         cmocka_unit_test(generate_s_options_become_its_keywords),
+        cmocka_unit_test(escapes_in_stop_strings_are_read),
         cmocka_unit_test(bench_spells_sizes_with_single_letters),
         cmocka_unit_test(a_text_follows_the_model_of_tokenize),
         cmocka_unit_test(help_wins_over_mistakes),
