@@ -38,6 +38,7 @@ struct batch {
     struct text input;
     int output;                              /* descriptor; -1: not open */
     uint32_t line_count, done, first; /* lines with something in them; of this run: from `first` on */
+    uint32_t failed;                  /* of those done, whose result is an error */
     double started, told;
     struct run_record total;
 };
@@ -140,6 +141,7 @@ static bool resume(struct batch *batch, struct error *err) {
         if (!hash || strcmp(hash, expected) || json_integer_value(json_object_get(object, "line")) != number)
             ok = not_results(path, err);
         batch->done++;
+        batch->failed += json_object_get(object, "error") != NULL;
         json_decref(object);
     }
     text_release(&results);
@@ -342,9 +344,11 @@ static bool write_done(struct batch *batch, struct job *jobs, uint32_t *oldest, 
         if (job->id)
             json_object_set(out, "id", job->id);
         job_release(job);
+        bool is_error = json_object_get(out, "error") != NULL;
         if (!write_result(batch, out, err))
             return false;
         batch->done++;
+        batch->failed += is_error;
         show_progress(batch, false);
     }
     return true;
@@ -416,6 +420,15 @@ static bool open_lanes(struct batch *batch, struct load_request *request, struct
                                                   loaded_model_rope(&batch->loaded, batch->options), count, err));
 }
 
+/* What is there already. */
+static void tell_going_on(const struct batch *batch) {
+    bool is_done = batch->first == batch->line_count;
+    fprintf(stderr, "phirun: '%s' has %u of %u results", batch->options->out, batch->first, batch->line_count);
+    if (batch->failed)
+        fprintf(stderr, ", %u of them failed", batch->failed);
+    fputs(is_done ? "; nothing is left to do\n" : "; going on\n", stderr);
+}
+
 bool command_batch(const struct run_options *options, struct error *err) {
     struct batch batch = { .options = options, .output = -1, .total = { .kind = "batch" } };
     text_init(&batch.input);
@@ -424,8 +437,7 @@ bool command_batch(const struct run_options *options, struct error *err) {
         struct load_request request = { .needs_tokenizer = true, .settings = &batch.settings,
                                         .sequence_count = survey(&batch) };
         if (batch.first)
-            fprintf(stderr, "phirun: '%s' has %u of %u results; going on\n", options->out, batch.first,
-                    batch.line_count);
+            tell_going_on(&batch);
         if (batch.first < batch.line_count) {
             ok = open_lanes(&batch, &request, err) && run_lines(&batch, err);
             if (batch.done > batch.first) {
@@ -439,6 +451,9 @@ bool command_batch(const struct run_options *options, struct error *err) {
             generation_settings_release(&batch.settings);
             loaded_model_close(&batch.loaded);
         }
+        if (ok && batch.failed && !interrupted_by)
+            ok = error_set(err, ERROR_FAILED, "%u of %u lines failed; see '%s'", batch.failed, batch.line_count,
+                           options->out);
     }
     if (batch.output >= 0)
         close(batch.output);

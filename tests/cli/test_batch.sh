@@ -25,7 +25,7 @@ single=$out
 run "$phirun" "$model" --exact -p 'Hello again' -n 5
 last=$out
 run "$phirun" batch "$model" "$work/in" -o "$work/out1" --exact -n 5
-expect "bad lines do not end it" 0
+expect "bad lines do not end it, and are told at its end" 1 "3 of 7 lines failed; see '$work/out1'"
 equal "one result a line that holds something" 7 "$(wc -l < "$work/out1")"
 equal "in order" "1 2 4 5 6 7 8" "$(sqlite3 :memory: "select group_concat(json_extract(value, '$.line'), ' ') from json_each('[' || (select replace(trim(readfile('$work/out1'), char(10)), char(10), ',')) || ']')")"
 equal "the text is that of a single prompt" "$single" "$(line "$work/out1" 1 '$.text')"
@@ -45,7 +45,7 @@ equal "every option is a key of a line, and null is as if it were not there" "$s
 # ---- again
 cp "$work/out1" "$work/out2"
 run "$phirun" batch "$model" "$work/in" -o "$work/out2" --exact -n 5
-expect "what is done is not done again" 0 "7 of 7"
+expect "what is done is not done again, nor forgotten" 1 "7 of 7 results, 3 of them failed; nothing is left"
 cmp -s "$work/out1" "$work/out2" && pass "and stays as it is" || fail "and stays as it is"
 head -c 300 "$work/out1" > "$work/out2"
 run "$phirun" batch "$model" "$work/in" -o "$work/out2" --exact -n 5
