@@ -2,9 +2,10 @@
  *
  * A result line is written with one call and synced, in the order of the input, so that a
  * killed run loses no more than the lines that were under way: what the output file holds is
- * done, and a torn last line is dropped. Results name their input line and a hash of it, so
- * that a changed input is noticed. Prompts run together (prompt_lanes.h), a few lines ahead of
- * the oldest that is not done; what they have in common is not run again. */
+ * done, and a torn last line is dropped. Results name their input line and a hash of it, and of
+ * the options, so that a changed input or command is noticed. Prompts run together
+ * (prompt_lanes.h), a few lines ahead of the oldest that is not done; what they have in common is
+ * not run again. */
 #include "common/file_map.h"
 #include "common/json.h"
 #include "runtime/chat_session.h"
@@ -36,6 +37,7 @@ struct batch {
     char *source;                            /* of the chat template, once it was needed */
     const char *source_name;
     struct text input;
+    char settings_hash[20];                  /* a hash of what the answers hang on beside their lines */
     int output;                              /* descriptor; -1: not open */
     uint32_t line_count, done, first; /* lines with something in them; of this run: from `first` on */
     uint32_t failed;                  /* of those done, whose result is an error */
@@ -56,12 +58,12 @@ struct job {
 
 /* ---- lines ---- */
 
-/* FNV-1a: notices an input that was edited, nothing more. */
-static uint64_t hash_line(const char *bytes, size_t size) {
-    uint64_t hash = 14695981039346656037u;
+/* FNV-1a in hex: notices an input that was edited, nothing more. */
+static void hash_text(const char *bytes, size_t size, char hash[20]) {
+    uint64_t sum = 14695981039346656037u;
     for (size_t i = 0; i < size; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211u;
-    return hash;
+        sum = (sum ^ (unsigned char)bytes[i]) * 1099511628211u;
+    snprintf(hash, 20, "%016" PRIx64, sum);
 }
 
 /* The next line that holds something, from *at on; *number counts all. False at the end. */
@@ -105,6 +107,32 @@ static uint32_t survey(struct batch *batch) {
 
 /* ---- the output file ---- */
 
+/* The settings' hash. A model's folder counts, not how it was spelled; of a template its text. */
+static bool hash_settings(struct batch *batch, struct error *err) {
+    const struct run_options *options = batch->options;
+    struct text text;
+    text_init(&text);
+    char *template = NULL, *typed = json_dumps(options->typed, JSON_COMPACT | JSON_SORT_KEYS);
+    char *model = realpath(options->model, NULL);
+    bool ok = !options->template_name || (template = chat_template_read(options->template_name, err));
+    const char *const parts[] = { model ? model : options->model, options->plan_name, options->system, options->eos,
+                                  template, typed };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        text_append_char(&text, parts[i] ? '1' : '0');
+        text_append_bytes(&text, parts[i] ? parts[i] : "", parts[i] ? strlen(parts[i]) + 1 : 0);
+    }
+    text_append_format(&text, "%d %d %d %d", options->raw, options->ignore_eos, options->exact,
+                       options->has_rope ? (int)options->rope : -1);
+    if (ok && (text.failed || !typed))
+        ok = error_set(err, ERROR_FAILED, "cannot keep the options: out of memory");
+    hash_text(text.bytes, text.length, batch->settings_hash);
+    free(model);
+    free(typed);
+    free(template);
+    text_release(&text);
+    return ok;
+}
+
 static bool not_results(const char *path, struct error *err) {
     return error_set(err, ERROR_USAGE, "'%s' holds something else than the results of this input; give another -o, "
                      "or remove it", path);
@@ -128,28 +156,33 @@ static bool resume(struct batch *batch, struct error *err) {
     size_t start = torn < strlen(RESULT_START) ? torn : strlen(RESULT_START);
     if (ok && torn && memcmp(results.bytes + whole, RESULT_START, start))
         ok = not_results(path, err);
-    if (ok && torn && ftruncate(batch->output, (off_t)whole) != 0)
-        ok = error_set(err, ERROR_FAILED, "cannot shorten '%s': %s", path, strerror(errno));
     if (ok)
         results.length = whole;
     while (ok && next_line(&results, &at, &result_number, &result, &result_size)) {
         json_t *object = json_loadb(result, result_size, 0, NULL);
         const char *hash = json_string_value(json_object_get(object, "input"));
+        const char *settings = json_string_value(json_object_get(object, "settings"));
         char expected[20] = "";
         if (next_line(&batch->input, &input_at, &number, &line, &size))
-            snprintf(expected, sizeof expected, "%016" PRIx64, hash_line(line, size));
+            hash_text(line, size, expected);
         if (!hash || strcmp(hash, expected) || json_integer_value(json_object_get(object, "line")) != number)
             ok = not_results(path, err);
+        else if (!settings || strcmp(settings, batch->settings_hash))
+            ok = error_set(err, ERROR_USAGE, "the results in '%s' were made with another model, plan or options; give "
+                           "those again, or another -o", path);
         batch->done++;
         batch->failed += json_object_get(object, "error") != NULL;
         json_decref(object);
     }
     text_release(&results);
+    /* Not before it is known that the file is ours. */
+    if (ok && torn && ftruncate(batch->output, (off_t)whole) != 0)
+        ok = error_set(err, ERROR_FAILED, "cannot shorten '%s': %s", path, strerror(errno));
     batch->first = batch->done;
     return ok;
 }
 
-/* Takes the object, which already has line and input. */
+/* Takes the object, which already has line, input and settings. */
 static bool write_result(const struct batch *batch, json_t *object, struct error *err) {
     char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
@@ -257,8 +290,9 @@ static bool read_line(struct batch *batch, struct job *job, uint32_t number, con
     char what[40], hash[20];
     struct error problem = { 0 };
     snprintf(what, sizeof what, "line %u", number);
-    snprintf(hash, sizeof hash, "%016" PRIx64, hash_line(line, size));
-    *job = (struct job){ .out = json_pack("{s:i, s:s}", "line", (int)number, "input", hash) };
+    hash_text(line, size, hash);
+    *job = (struct job){ .out = json_pack("{s:i, s:s, s:s}", "line", (int)number, "input", hash, "settings",
+                                          batch->settings_hash) };
     if (!job->out)
         return error_set(err, ERROR_FAILED, "cannot read %s: out of memory", what);
     text_init(&job->prompt.text);
@@ -432,7 +466,7 @@ static void tell_going_on(const struct batch *batch) {
 bool command_batch(const struct run_options *options, struct error *err) {
     struct batch batch = { .options = options, .output = -1, .total = { .kind = "batch" } };
     text_init(&batch.input);
-    bool ok = prompt_read_file(options->file, &batch.input, err) && resume(&batch, err);
+    bool ok = prompt_read_file(options->file, &batch.input, err) && hash_settings(&batch, err) && resume(&batch, err);
     if (ok) {
         struct load_request request = { .needs_tokenizer = true, .settings = &batch.settings,
                                         .sequence_count = survey(&batch) };

@@ -50,6 +50,18 @@ cmp -s "$work/out1" "$work/out2" && pass "and stays as it is" || fail "and stays
 head -c 300 "$work/out1" > "$work/out2"
 run "$phirun" batch "$model" "$work/in" -o "$work/out2" --exact -n 5
 cmp -s "$work/out1" "$work/out2" && pass "a torn line is made again" || fail "a torn line is made again" "$(cat "$work/out2")"
+cp "$work/out1" "$work/out2"
+printf '{"line":8,"in' >> "$work/out2"
+cp "$work/out2" "$work/before"
+printf 'User: {prompt}' > "$work/form"
+for other in '-n 6' '-n 5 --raw' '-n 5 --temperature 1' '-n 5 --ignore-eos' '-n 5 --system Brief' "-n 5 --template $work/form" '-n 5 --plan other'; do
+    run "$phirun" batch "$model" "$work/in" -o "$work/out2" --exact $other
+    expect "results of other options are not gone on from: $other" 2 "'$work/out2' were made with another model, plan or options"
+done
+run "$phirun" batch "$model" "$work/in" -o "$work/out2" -n 5
+expect "nor those of another arithmetic" 2 "were made with"
+true_that "and nothing of them is lost" cmp "$work/before" "$work/out2"
+cp "$work/out1" "$work/out2"
 sed 's/Hello there/Hello then/' "$work/in" > "$work/changed"
 run "$phirun" batch "$model" "$work/changed" -o "$work/out2" --exact -n 5
 expect "another input is refused" 2 "results of this input"
