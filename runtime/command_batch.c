@@ -39,6 +39,7 @@ struct batch {
     struct text input;
     char settings_hash[20];                  /* a hash of what the answers hang on beside their lines */
     int output;                              /* descriptor; -1: not open */
+    bool to_standard_output;                 /* -o -: nothing to go on from */
     uint32_t line_count, done, first; /* lines with something in them; of this run: from `first` on */
     uint32_t failed;                  /* of those done, whose result is an error */
     double started, told;
@@ -141,6 +142,11 @@ static bool not_results(const char *path, struct error *err) {
 /* What an earlier run has done: sets done, drops a torn last line. */
 static bool resume(struct batch *batch, struct error *err) {
     const char *path = batch->options->out;
+    batch->to_standard_output = strcmp(path, "-") == 0;
+    if (batch->to_standard_output) {
+        batch->output = STDOUT_FILENO;
+        return true;
+    }
     batch->output = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (batch->output < 0)
         return error_set(err, ERROR_FAILED, "cannot open '%s': %s", path, strerror(errno));
@@ -189,13 +195,21 @@ static bool write_result(const struct batch *batch, json_t *object, struct error
     size_t size = text ? strlen(text) : 0;
     if (!text)
         return error_set(err, ERROR_FAILED, "cannot write a result: out of memory");
-    text[size] = '\n';   /* in place of the NUL: one line, one write */
-    ssize_t written = write(batch->output, text, size + 1);
-    int cause = written < 0 ? errno : ENOSPC;
+    text[size++] = '\n';   /* in place of the NUL: one line, one write, where it is not a pipe */
+    bool ok = true;
+    for (size_t at = 0; ok && at < size;) {
+        ssize_t written = write(batch->output, text + at, size - at);
+        at += written > 0 ? (size_t)written : 0;
+        ok = written > 0 || (written < 0 && errno == EINTR);
+    }
+    if (ok && !batch->to_standard_output)
+        ok = fsync(batch->output) == 0 || errno == EINVAL;
+    if (!ok && batch->to_standard_output)
+        output_failed(err);
+    else if (!ok)
+        error_set(err, ERROR_FAILED, "cannot write '%s': %s", batch->options->out, strerror(errno));
     free(text);
-    if (written != (ssize_t)size + 1 || (fsync(batch->output) != 0 && errno != EINVAL && (cause = errno)))
-        return error_set(err, ERROR_FAILED, "cannot write '%s': %s", batch->options->out, strerror(cause));
-    return true;
+    return ok;
 }
 
 /* ---- one line ---- */
@@ -358,7 +372,8 @@ static bool start_job(struct batch *batch, struct job *job, bool *is_taken, stru
 static void show_progress(struct batch *batch, bool is_last) {
     double now = seconds_now(), seconds = now - batch->started;
     uint32_t here = batch->done - batch->first, left = batch->line_count - batch->done;
-    if (!isatty(STDERR_FILENO) || (now - batch->told < 0.2 && !is_last))
+    bool is_shared = batch->to_standard_output && isatty(STDOUT_FILENO);
+    if (!isatty(STDERR_FILENO) || is_shared || (now - batch->told < 0.2 && !is_last))
         return;
     batch->told = now;
     unsigned filled = batch->line_count ? (unsigned)(20ull * batch->done / batch->line_count) : 20;
@@ -486,10 +501,12 @@ bool command_batch(const struct run_options *options, struct error *err) {
             loaded_model_close(&batch.loaded);
         }
         if (ok && batch.failed && !interrupted_by)
-            ok = error_set(err, ERROR_FAILED, "%u of %u lines failed; see '%s'", batch.failed, batch.line_count,
-                           options->out);
+            ok = batch.to_standard_output
+                 ? error_set(err, ERROR_FAILED, "%u of %u lines failed; see their results", batch.failed, batch.line_count)
+                 : error_set(err, ERROR_FAILED, "%u of %u lines failed; see '%s'", batch.failed, batch.line_count,
+                             options->out);
     }
-    if (batch.output >= 0)
+    if (batch.output >= 0 && !batch.to_standard_output)
         close(batch.output);
     free(batch.source);
     text_release(&batch.input);

@@ -16,6 +16,9 @@ bool command_compare(const struct run_options *options, struct error *err);
 bool command_batch(const struct run_options *options, struct error *err);
 bool command_logits(const struct run_options *options, struct error *err);
 
+/* The error that errno says of a write to standard output; false. */
+bool output_failed(struct error *err);
+
 /* Flush standard output; a full disk or a closed pipe is an error. */
 bool finish_output(struct error *err);
 

@@ -7,10 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
+bool output_failed(struct error *err) {
+    return error_set(err, ERROR_FAILED, "cannot write to standard output: %s", strerror(errno));
+}
+
 bool finish_output(struct error *err) {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return true;
-    return error_set(err, ERROR_FAILED, "cannot write to standard output: %s", strerror(errno));
+    return output_failed(err);
 }
 
 bool write_output(const char *bytes, size_t size, struct error *err) {

@@ -58,7 +58,7 @@ static const struct option_row rows[] = {
     { OPTION_MESSAGES, "messages", "FILE", TEMPLATE, "JSON array of {role, content}" },
     { OPTION_NO_GENERATION_PROMPT, "no-generation-prompt", NULL, TEMPLATE,
       "do not open the assistant's turn" },
-    { 'o', "output", "FILE", BATCH, "the results, one JSON object a line; goes on where it ends" },
+    { 'o', "output", "FILE", BATCH, "the results, one JSON object a line; goes on where it ends; - is standard output" },
     { OPTION_OUT, "out", "FILE", LOGITS, "raw float32 [positions][vocab]" },
     { OPTION_LAST, "last", NULL, LOGITS, "only the last position" },
     { OPTION_WINDOW, "window", "N", SCORES, "tokens in a window (default: 512, at most the context)" },

@@ -42,6 +42,11 @@ true_that "every option is a key" test "$(tr ',' '\n' < "$work/null" | wc -l)" -
 run "$phirun" batch "$model" "$work/null" -o "$work/out3" --exact
 equal "every option is a key of a line, and null is as if it were not there" "$single" "$(line "$work/out3" 1 '$.text')"
 
+run sh -c 'cd "$1" && shift && exec "$@" < in' sh "$work" "$phirun" batch "$(cd "$model" && pwd)" - -o - --exact -n 5
+expect "- is standard input, and standard output" 1 "3 of 7 lines failed; see their results"
+true_that "with the results of a file" cmp "$work/out" "$work/out1"
+true_that "in none of that name" test ! -e "$work/-"
+
 # ---- again
 cp "$work/out1" "$work/out2"
 run "$phirun" batch "$model" "$work/in" -o "$work/out2" --exact -n 5
