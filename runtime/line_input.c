@@ -189,7 +189,13 @@ static enum line_result read_edited(struct line_input *input, struct text *line)
 enum line_result line_input_read(struct line_input *input, const char *prompt, bool colour, struct text *line,
                                  struct error *err) {
     text_clear(line);
-    snprintf(input->prompt, sizeof input->prompt, colour ? "\1\033[1;32m\1%s\1\033[0m\1" : "%s", prompt);
+    /* libedit drops an escape at the end: the colour ends before the last character, a space. */
+    int coloured = *prompt ? (int)strlen(prompt) - 1 : 0;
+    if (colour)
+        snprintf(input->prompt, sizeof input->prompt, "\1\033[1;32m\1%.*s\1\033[0m\1%s", coloured, prompt,
+                 prompt + coloured);
+    else
+        snprintf(input->prompt, sizeof input->prompt, "%s", prompt);
     enum line_result result = input->edit ? read_edited(input, line) : read_plain(input, line, err);
     if (line->failed && result == LINE_READ) {
         error_set(err, ERROR_FAILED, "cannot read a line: out of memory");

@@ -22,7 +22,7 @@ void line_input_free(struct line_input *input);   /* gives the terminal back as 
 bool line_input_is_terminal(const struct line_input *input);
 
 /* One line into `line`, without its newline. `prompt` is shown on a terminal, bold where
- * `colour`. LINE_FAILED sets `err`. */
+ * `colour`, but for its last character. LINE_FAILED sets `err`. */
 enum line_result line_input_read(struct line_input *input, const char *prompt, bool colour, struct text *line,
                                  struct error *err);
 

@@ -90,6 +90,8 @@ terminal 'await > ' 'send Hello \' 'await   ' 'send there' 'await > ' 'send /sta
 expect "a backslash goes on in the next line" 0
 terminal 'await > ' 'signal TERM' end
 expect "SIGTERM ends with 143" 143
+equal "of the prompt the mark is coloured, and nothing after it" "$(printf '\033[1;32m>\033[0m ')" \
+    "$(tr '\r' '\n' < "$work/out" | grep -m 1 '>')"
 true_that "colours on a terminal" grep -q "$(printf '\033\\[2m')" "$work/out"
 NO_COLOR=1
 terminal 'await > ' 'send /exit' end

@@ -1,14 +1,15 @@
 """Drive a program through a pseudo-terminal: terminal.py [--pipe FILE] PROGRAM ARGS... < script
 
 The script's lines: `send TEXT` types TEXT and return, `keys HEX` types bytes, `await TEXT`
-waits until TEXT has appeared since the last step, `signal NAME`, `pause SECONDS`, `end` waits
-for the end. With --pipe the program's standard output is a pipe instead, and a full one: the
+waits until TEXT has appeared since the last step, in whatever colours, `signal NAME`,
+`pause SECONDS`, `end` waits for the end. With --pipe the program's standard output is a pipe instead, and a full one: the
 program comes to rest in its first write, which `rest` waits for; `flow` empties the pipe from
 then on, and what comes through goes to FILE. Prints what the terminal showed; the exit status is the program's, 99 where a wait was in vain.
 """
-import os, pty, select, signal, sys, termios, time
+import os, pty, re, select, signal, sys, termios, time
 
 LIMIT = 60
+COLOUR = rb"(?:\x1b\[[0-9;]*m)*"
 
 def full_pipe():
     ends = os.pipe()
@@ -94,10 +95,11 @@ def main():
             seen = len(shown)
             os.write(terminal, bytes.fromhex(rest))
         elif verb == "await":
-            while rest.encode() not in shown[seen:]:
+            wanted = re.compile(COLOUR.join(re.escape(bytes([byte])) for byte in rest.encode()))
+            while not (found := wanted.search(shown, seen)):
                 if not read_more(deadline):
                     give_up(step)
-            seen = shown.index(rest.encode(), seen) + len(rest.encode())
+            seen = found.end()
         elif verb == "signal":
             os.kill(child, getattr(signal, "SIG" + rest))
         elif verb == "rest":
