@@ -95,6 +95,19 @@ static void a_text_follows_the_model_of_tokenize(void **state) {
     assert_true(options.json);
 }
 
+/* A value may look like an option; the name before it has to be whole all the same. */
+static void options_have_no_short_forms(void **state) {
+    (void)state;
+    struct run_options options;
+    struct error err;
+    ASSERT_OK(parse(&options, &err, "-p --pro m --stop=--js --plan --name -vn 5"), err);
+    assert_string_equal(options.text, "--pro");
+    assert_string_equal(options.plan_name, "--name");
+    assert_true(options.verbose && number(&options, "max_new_tokens") == 5);
+    ASSERT_OK(parse(&options, &err, "--system --system m -p x"), err);
+    assert_string_equal(options.system, "--system");
+}
+
 static void help_wins_over_mistakes(void **state) {
     (void)state;
     struct run_options options;
@@ -109,6 +122,17 @@ static void mistakes_are_named(void **state) {
         { "", "no model" },
         { "m -p", "'-p' needs a value" },
         { "m --nonsense", "'--nonsense'" },
+        { "m -v --nonsense=3", "unknown option '--nonsense=3'" },
+        { "chat m --json", "unknown option '--json' (the nearest is '--json-schema'); try phirun chat --help" },
+        { "chat m --json-s x", "unknown option '--json-s'" },
+        { "m --pro hello", "unknown option '--pro'; try phirun --help" },
+        { "m --prompt-c hello", "(the nearest is '--prompt-cache')" },
+        { "m --prompt-c=hello", "unknown option '--prompt-c=hello'" },
+        { "m --raw=1", "option '--raw' takes no value" },
+        { "m -vZ", "unknown option '-Z'" },
+        { "m -Zv", "unknown option '-Z'" },
+        { "m --json-schema", "option '--json-schema' needs a value" },
+        { "m -vn", "needs a value" },
         { "m -n many", "'many'" },
         { "m -n -3", "'-3'" },
         { "m --temperature hot", "'hot'" },
@@ -182,6 +206,7 @@ int main(void) {
         cmocka_unit_test(escapes_in_stop_strings_are_read),
         cmocka_unit_test(bench_spells_sizes_with_single_letters),
         cmocka_unit_test(a_text_follows_the_model_of_tokenize),
+        cmocka_unit_test(options_have_no_short_forms),
         cmocka_unit_test(help_wins_over_mistakes),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(ids_are_read_with_any_white_space),
