@@ -137,6 +137,31 @@ static void print_timings(const struct loaded_model *loaded, const struct run_re
     loaded_model_report(loaded);
 }
 
+/* Whether there was no room for what else was wanted. */
+static bool is_full(const struct generation_settings *settings, const struct prompt *prompt,
+                    const struct generated *sequence) {
+    return sequence->finish == FINISH_LENGTH && sequence->count < settings->new_tokens
+           && (!settings->max_length || prompt->count + sequence->count < settings->max_length);
+}
+
+/* That -n was reached is no news; that the context is full is. */
+static void tell_full(const struct loaded_model *loaded, const struct generation_settings *settings,
+                      const struct prompt *prompt, const struct generation *result) {
+    uint32_t full = 0, context = engine_context(loaded->engine);
+    char advice[ENGINE_ADVICE_SIZE];
+    for (uint32_t i = 0; i < result->sequence_count; i++)
+        full += is_full(settings, prompt, &result->sequences[i]);
+    if (!full)
+        return;
+    if (result->sequence_count == 1)
+        fprintf(stderr, "phirun: the answer ends here: the context of %u tokens is full", context);
+    else
+        fprintf(stderr, "phirun: %u of %u answers end early: the context of %u tokens is full", full,
+                result->sequence_count, context);
+    fprintf(stderr, "; %s\n", engine_context_advice(loaded->engine, (uint64_t)context + 1, 2 * (uint64_t)context,
+                                                    "ask for less", advice));
+}
+
 /* The text of a grammar that had to end too early does not parse. */
 static void tell_cut(const struct generation *result) {
     uint32_t cut = 0;
@@ -189,7 +214,10 @@ bool command_generate(const struct run_options *options, struct error *err) {
         else if (ok && !options->json && !streams)
             print_all(&result, &prompt, has_text, options->full_text);
         ok = finish_output(ok ? err : NULL) && ok;
-        tell_cut(&result);
+        if (ok) {
+            tell_full(&loaded, &settings, &prompt, &result);
+            tell_cut(&result);
+        }
     }
     if (ok) {
         const char *finish = result.sequence_count ? finish_reason_name(result.sequences[0].finish)

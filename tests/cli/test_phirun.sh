@@ -53,6 +53,11 @@ expect "nor for a window" 2 "made for 384 tokens, which no plan exceeds: take a 
 run sh -c 'printf Hello | "$0" "$1" --raw -n 3' "$phirun" "$model"
 expect "the prompt may come from standard input" 0
 
+run "$phirun" "$model" --ids "$(seq -s, 1 250)" --ignore-eos
+expect "a full context ends the answer, and that is said" 0 "the answer ends here: the context of 256 tokens is full; plan again: phiplan $model --ctx 384"
+run "$phirun" "$model" --ids "$(seq -s, 1 250)" --ignore-eos -n 3
+equal "what was asked for is no news" "" "$err"
+
 # ---- logits, bench, tokenize, template
 run "$phirun" logits "$model" --ids 1,2,3 --out "$work/logits"
 expect "logits are written" 0
