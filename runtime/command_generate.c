@@ -162,17 +162,34 @@ static void tell_full(const struct loaded_model *loaded, const struct generation
                                                     "ask for less", advice));
 }
 
+/* What else would have let a grammar come to its end; of a full context tell_full() says it. */
+static const char *remedy(const struct generation_settings *settings, const struct prompt *prompt,
+                          const struct generated *sequence) {
+    switch (sequence->finish) {
+    case FINISH_LENGTH: return is_full(settings, prompt, sequence) ? "" : "; allow more with -n";
+    case FINISH_TIME: return "; allow more with --max-time";
+    case FINISH_STOP: return "; a stop string came out";
+    case FINISH_EOS: case FINISH_INTERRUPTED: break;
+    }
+    return "";
+}
+
 /* The text of a grammar that had to end too early does not parse. */
-static void tell_cut(const struct generation *result) {
+static void tell_cut(const struct generation_settings *settings, const struct prompt *prompt,
+                     const struct generation *result) {
     uint32_t cut = 0;
-    for (uint32_t i = 0; i < result->sequence_count; i++)
-        cut += result->sequences[i].is_cut;
+    const struct generated *first = NULL;
+    for (uint32_t i = result->sequence_count; i-- > 0;)
+        if (result->sequences[i].is_cut) {
+            first = &result->sequences[i];
+            cut++;
+        }
     if (cut && result->sequence_count == 1)
-        fprintf(stderr, "phirun: the answer ends (%s) before its grammar does: it is not whole; allow more with -n\n",
-                finish_reason_name(result->sequences[0].finish));
+        fprintf(stderr, "phirun: the answer ends (%s) before its grammar does: it is not whole%s\n",
+                finish_reason_name(first->finish), remedy(settings, prompt, first));
     else if (cut)
-        fprintf(stderr, "phirun: %u of %u answers end before their grammar does: they are not whole; allow more "
-                "with -n\n", cut, result->sequence_count);
+        fprintf(stderr, "phirun: %u of %u answers end before their grammar does: they are not whole%s\n", cut,
+                result->sequence_count, remedy(settings, prompt, first));
 }
 
 bool command_generate(const struct run_options *options, struct error *err) {
@@ -216,7 +233,7 @@ bool command_generate(const struct run_options *options, struct error *err) {
         ok = finish_output(ok ? err : NULL) && ok;
         if (ok) {
             tell_full(&loaded, &settings, &prompt, &result);
-            tell_cut(&result);
+            tell_cut(&settings, &prompt, &result);
         }
     }
     if (ok) {

@@ -50,7 +50,9 @@ equal "a whole text is not called cut" "" "$(json "$work/out" '$.sequences[0].co
 equal "it ends by itself" eos "$(json "$work/out" '$.sequences[0].finish_reason')"
 run "$phirun" "$model" -p Hello --json-schema "$work/schema.json" -n 3 --json
 equal "one that ran out of tokens is" 0 "$(json "$work/out" '$.sequences[0].complete')"
-expect "and that is told" 0 "before its grammar does: it is not whole"
+expect "and that is told" 0 "(length) before its grammar does: it is not whole; allow more with -n"
+run "$phirun" "$model" -p Hello --json-schema "$work/schema.json" --max-time 0.000001
+expect "of time, more time is proposed" 0 "(time) before its grammar does: it is not whole; allow more with --max-time"
 run "$phirun" "$model" -p Hello --grammar "$work/list.gbnf" -n 30 --num-beams 3 --num-return-sequences 2
 equal "beams follow it" 2 "$(grep -cxE '\[[0-9,]+\]' "$work/out")"
 run "$phirun" "$model" -p Hello --grammar "$work/list.gbnf" -n 30 --speculate ngram -v
