@@ -16,10 +16,10 @@ bool command_compare(const struct run_options *options, struct error *err);
 bool command_batch(const struct run_options *options, struct error *err);
 bool command_logits(const struct run_options *options, struct error *err);
 
-/* The error that errno says of a write to standard output; false. */
+/* The error that errno says of a write to standard output; false. A closed pipe counts as SIGPIPE. */
 bool output_failed(struct error *err);
 
-/* Flush standard output; a full disk or a closed pipe is an error. */
+/* Flush standard output; a full disk or a closed pipe is an error (output_failed()). */
 bool finish_output(struct error *err);
 
 /* Text on its way to standard output, at once. */

@@ -8,6 +8,9 @@
 #include <string.h>
 
 bool output_failed(struct error *err) {
+    /* Nobody reads any more: an end as by the signal, which needs no sentence. */
+    if (errno == EPIPE && !interrupted_by)
+        interrupted_by = SIGPIPE;
     return error_set(err, ERROR_FAILED, "cannot write to standard output: %s", strerror(errno));
 }
 

@@ -152,6 +152,15 @@ if [ -w /dev/full ]; then
     status=$? out='' err=$(cat "$work/err")
     expect "a full disk is an error" 1 "standard output"
 fi
+for command in "$model --ids $prompt --ignore-eos" '--help' "tokenize $model Hello"; do
+    run python3 -c '
+import os, subprocess, sys
+out, into = os.pipe()
+os.close(out)
+sys.exit(subprocess.run(sys.argv[1:], stdout=into).returncode)' "$phirun" $command
+    expect "a closed pipe ends it as its signal does: ${command%% *}" 141
+    equal "without a word" "" "$err"
+done
 head -c 100 /dev/urandom > "$work/broken.db"
 run "$phirun" "$model" --ids 1,2 --db "$work/broken.db"
 true_that "a damaged store is refused" test "$status" -eq 1 -o "$status" -eq 3
