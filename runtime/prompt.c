@@ -16,6 +16,8 @@ bool prompt_read_file(const char *path, struct text *text, struct error *err) {
     int file = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return error_set(err, ERROR_FAILED, "cannot read '%s': %s", path, strerror(errno));
+    if (is_stdin && isatty(STDIN_FILENO) && isatty(STDERR_FILENO))
+        fprintf(stderr, "phirun: reading from standard input; end it with Ctrl-D\n");
     char block[65536];
     ssize_t count = 0;
     while (!text->failed && ((count = interruptible_read(file, block, sizeof block, &interrupted_by)) > 0 ||
@@ -97,6 +99,16 @@ static bool apply_template(const struct run_options *options, const struct token
     return true;
 }
 
+static bool empty_prompt(struct error *err) {
+    return error_set(err, ERROR_USAGE, "the prompt is empty; give text with -p, -f or on standard input");
+}
+
+/* A user's turn with nothing in it is a mistake: a file that is empty, a variable that is not set. With a system
+ * message or a template of one's own there is something to answer, and --raw may start from BOS alone. */
+static bool check_typed(const struct run_options *options, const struct text *typed, struct error *err) {
+    return typed->length || options->raw || options->system || options->template_name || empty_prompt(err);
+}
+
 bool prompt_make(struct prompt *prompt, const struct run_options *options,
                  const struct tokenizer *tokenizer, const char *model_name, uint32_t vocab,
                  struct error *err) {
@@ -111,6 +123,7 @@ bool prompt_make(struct prompt *prompt, const struct run_options *options,
         if (options->text)
             text_append(&typed, options->text);
         ok = (options->text || prompt_read_file(options->file ? options->file : "-", &typed, err))
+             && check_typed(options, &typed, err)
              && apply_template(options, tokenizer, model_name, &typed, &prompt->text, &raw, err);
         if (ok && prompt->text.failed)
             ok = error_set(err, ERROR_FAILED, "cannot make the prompt: out of memory");
@@ -120,7 +133,7 @@ bool prompt_make(struct prompt *prompt, const struct run_options *options,
     }
     text_release(&typed);
     if (ok && !prompt->count)
-        return error_set(err, ERROR_USAGE, "the prompt is empty; give text with -p, -f or on standard input");
+        return empty_prompt(err);
     for (uint32_t i = 0; ok && i < prompt->count; i++)
         if ((uint32_t)prompt->ids[i] >= vocab)
             return error_set(err, ERROR_USAGE, "token id %d is outside the vocabulary of %u of model '%s'",

@@ -41,7 +41,9 @@ struct option_row {
 
 static const struct option_row rows[] = {
     { 'p', "prompt", "TEXT", GENERATE, "the prompt: one user turn of the chat template" },
-    { 'f', "file", "FILE", GENERATE | TOKENIZE | SCORES, "the prompt from a file; - is standard input" },
+    { 'f', "file", "FILE", GENERATE, "the prompt from a file (default: standard input, which is -)" },
+    { 'f', "file", "FILE", TOKENIZE, "the text from a file (default: standard input, which is -)" },
+    { 'f', "file", "FILE", SCORES, "the text from a file; - is standard input" },
     { OPTION_IDS, "ids", "1,2,3", GENERATE | LOGITS | SCORES, "the prompt as token ids; no tokenizer, no BOS" },
     { OPTION_SYSTEM, "system", "TEXT", GENERATE | CHAT | BATCH, "a system message before the user's turn" },
     { OPTION_TEMPLATE, "template", "NAME|FILE", GENERATE | CHAT | BATCH | TEMPLATE,

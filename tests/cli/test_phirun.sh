@@ -52,6 +52,15 @@ run "$phirun" perplexity "$model" --ids "$(seq -s, 1 400)" --window 390
 expect "nor for a window" 2 "made for 384 tokens, which no plan exceeds: take a smaller --window"
 run sh -c 'printf Hello | "$0" "$1" --raw -n 3' "$phirun" "$model"
 expect "the prompt may come from standard input" 0
+for empty in "-p|" "-f|/dev/null"; do
+    run "$phirun" "$model" "${empty%|*}" "${empty#*|}" -n 3
+    expect "an empty prompt is refused: ${empty%|*}" 2 "the prompt is empty; give text with -p"
+done
+run "$phirun" "$model" -p '' --system Brief -n 3
+expect "beside a system message it is not" 0
+printf '%s\n' 'await reading from standard input; end it with Ctrl-D' 'keys 48656c6c6f0a04' end > "$work/steps"
+run python3 tests/tools/terminal.py "$phirun" "$model" -n 3 < "$work/steps"
+expect "at a terminal it is said that it is awaited" 0
 
 run "$phirun" "$model" --ids "$(seq -s, 1 250)" --ignore-eos
 expect "a full context ends the answer, and that is said" 0 "the answer ends here: the context of 256 tokens is full; plan again: phiplan $model --ctx 384"
