@@ -179,9 +179,12 @@ static bool need(const char *argument, const char *command, struct error *err) {
 
 static bool system_message(struct chat_command *command, const char *argument, struct error *err) {
     const char *now = chat_session_system(command->chat);
-    if (argument[0])
-        return chat_session_set_system(command->chat, strcmp(argument, "none") ? argument : "", err);
-    if (now)
+    bool removes = strcmp(argument, "none") == 0;
+    if (argument[0] && !chat_session_set_system(command->chat, removes ? "" : argument, err))
+        return false;
+    if (argument[0] && !removes)
+        notice(command, "the system message is set");
+    else if (now && !removes)
         notice(command, "%s", now);
     else
         notice(command, "there is no system message");

@@ -190,7 +190,7 @@ static bool same_name(const char *a, const char *b) {
 bool typed_options_set(json_t *typed, const char *name, const char *value, struct error *err) {
     const struct typed_option *option = NULL;
     for (size_t i = 0; i < TYPED_OPTIONS && !option; i++)
-        if (same_name(typed_options[i].name, name))
+        if (same_name(typed_options[i].name, name) || (name[0] && typed_options[i].letter == name[0] && !name[1]))
             option = &typed_options[i];
     if (!option)
         return error_set(err, ERROR_USAGE, "'%s' is no setting of generation; see phirun chat --help", name);

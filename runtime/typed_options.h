@@ -35,7 +35,7 @@ bool typed_option_apply(json_t *typed, const struct typed_option *option, const 
 /* Mistakes in numbers, and options that exclude each other, are better told before a model is opened. */
 bool typed_options_check(const json_t *typed, struct error *err);
 
-/* One of them by its long name (dashes or underscores), for /set of chat: `value` NULL where it
+/* One of them by its long name (dashes or underscores) or its letter, for /set of chat: `value` NULL where it
  * takes none; "default": as if it had not been typed. Greedy and sampling options replace each
  * other. What failed (ERROR_USAGE) may be there in part. */
 bool typed_options_set(json_t *typed, const char *name, const char *value, struct error *err);

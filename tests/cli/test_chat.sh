@@ -50,6 +50,11 @@ equal "each of them" 7 "$(grep -c '^phirun: ' "$work/err")"
 true_that "what is no file is not replaced" test -p "$work/fifo"
 equal "// is a question, nothing else answers" 1 "$(grep -c . "$work/out")"
 
+talk '/system Be brief' '/system' '/system none' '/system'
+equal "/system says what it did" "(the system message is set)
+(Be brief)
+(there is no system message)
+(there is no system message)" "$err"
 talk '/system Be brief' 'Hello there' "/save $work/talk.json" '/reset' '/stats'
 expect "/save says what it wrote" 0 "3 messages saved"
 equal "the file has the system message" "Be brief" "$(json "$work/talk.json" '$.messages[0].content')"
