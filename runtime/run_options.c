@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum option_id {
     OPTION_HELP = 'h', OPTION_VERSION = 1000, OPTION_PLAN, OPTION_DB, OPTION_EXACT, OPTION_JSON,
@@ -86,24 +87,34 @@ static const struct option_row bench_rows[] = {
     { 'o', NULL, "md|json|csv", BENCH, "format (default: md)" },
 };
 
-static const struct { const char *name; enum run_command command; const char *usage, *example; } commands[] = {
+/* `about` stands in front of MODEL's sentence, and ends its own line. */
+static const struct { const char *name; enum run_command command; const char *usage, *about, *example; } commands[] = {
     { NULL, COMMAND_GENERATE, "MODEL [-p TEXT | -f FILE | --ids 1,2,3] [options]",
+      "Generates text; without -p, -f and --ids the prompt is standard input.",
       "phirun ./model.gguf -p 'Why is the sky blue?' -n 100" },
     { "bench", COMMAND_BENCH, "bench MODEL [-p N] [-n N] [-d N] [-r N] [-o md|json|csv]",
+      "Measures how many tokens a second a prompt and its answer take.",
       "phirun bench ./model.gguf -p 512 -n 128" },
     { "tokenize", COMMAND_TOKENIZE, "tokenize MODEL [TEXT | -f FILE | --decode IDS]",
+      "Prints the token ids of a text, or the text of ids; needs no plan.",
       "phirun tokenize ./model.gguf 'Hello' --json" },
     { "template", COMMAND_TEMPLATE, "template MODEL --messages FILE.json",
+      "Prints what the model's chat template makes of a conversation; needs no plan.",
       "phirun template ./model --messages talk.json" },
     { "logits", COMMAND_LOGITS, "logits MODEL --ids 1,2,3 --out FILE",
+      "Writes the logits of the tokens that may follow each of the ids.",
       "phirun logits ./model --ids 1,2,3 --out logits.f32 --exact" },
     { "chat", COMMAND_CHAT, "chat MODEL [--system TEXT] [options]",
+      "Holds a conversation in the terminal; /help there lists what it can do.",
       "phirun chat ./model.gguf --system 'Answer in one sentence.'" },
     { "perplexity", COMMAND_PERPLEXITY, "perplexity MODEL -f FILE [--window N] [--json]",
+      "Measures how well the model predicts a text: lower is better.",
       "phirun perplexity ./model.gguf -f text.txt" },
     { "compare", COMMAND_COMPARE, "compare MODEL PLAN_A PLAN_B -f FILE [--json]",
+      "Measures how far two plans of the model are apart in predicting a text.",
       "phirun compare ./model default q4 -f text.txt" },
     { "batch", COMMAND_BATCH, "batch MODEL IN.jsonl -o OUT.jsonl [options]",
+      "Answers the prompts in a file, several at a time; a killed run goes on where it was.",
       "phirun batch ./model.gguf prompts.jsonl -o answers.jsonl   (lines: {\"prompt\": \"Hi\", \"top_k\": 5})" },
 };
 
@@ -136,9 +147,9 @@ void run_options_help(enum run_command command, bool all) {
     for (size_t i = 0; i < COUNT(commands); i++)
         if (all || commands[i].command == command)
             printf("%s phirun %s\n", i == 0 || !all ? "usage:" : "      ", commands[i].usage);
-    printf("\nGenerates text with the plan that phiplan made for MODEL: a directory, a .gguf\n"
-           "file, or org/name[@rev] in the local Hugging Face cache. Results go to standard\n"
-           "output, everything else to standard error.\n\n");
+    printf("\n%s\nMODEL, for which phiplan makes the plan, is a directory, a .gguf file, or\n"
+           "org/name[@rev] in the local Hugging Face cache. Results go to standard output,\n"
+           "everything else to standard error.\n\n", commands[command].about);
     for (size_t i = 0; i < COUNT(bench_rows); i++)
         if (command == COMMAND_BENCH)
             print_row(&bench_rows[i]);
@@ -281,6 +292,9 @@ static bool check(const struct run_options *options, int extra, char **extras, s
     if (!options->model)
         return error_set(err, ERROR_USAGE, "no model given; usage: phirun %s",
                          commands[options->command].usage);
+    bool is_path = strchr(options->model, '/') || access(options->model, F_OK) == 0;
+    if (extra && options->command == COMMAND_GENERATE && !is_path)
+        return error_set(err, ERROR_USAGE, "'%s' is neither a command nor a model; see phirun --help", options->model);
     if (extra)
         return error_set(err, ERROR_USAGE, "unexpected argument '%s'; %s", extras[0],
                          options->command == COMMAND_GENERATE ? "give the prompt with -p"

@@ -147,7 +147,9 @@ static void mistakes_are_named(void **state) {
         { "m --bad-words-ids x", "'x'" },
         { "logits m --ids 1 --out f --num-beams 2", "'--num-beams'" },
         { "m -p a -f b", "one of" },
-        { "m word", "'word'" },
+        { "org/m word", "'word'; give the prompt with -p" },
+        { ". word", "'word'; give the prompt with -p" },
+        { "chta m", "'chta' is neither a command nor a model" },
         { "m --ids 1 --raw", "--ids" },
         { "logits m --ids 1", "--out" },
         { "template m", "--messages" },
@@ -194,6 +196,9 @@ static void whole_numbers_have_a_limit_and_no_sign(void **state) {
     assert_int_equal(count, INT32_MAX);
     assert_false(option_count("-n", "2147483648", &count, &err));
     assert_string_equal(err.text, "-n takes a whole number, not '2147483648'");
+    ASSERT_OK(typed_options_set(typed, "n", "5", &err), err);   /* the letter will do */
+    assert_int_equal(json_integer_value(json_object_get(typed, "max_new_tokens")), 5);
+    assert_false(typed_options_set(typed, "", "5", &err));
     ASSERT_OK(typed_options_set(typed, "seed", "18446744073709551615", &err), err);
     assert_true((uint64_t)json_integer_value(json_object_get(typed, "seed")) == UINT64_MAX);
     json_decref(typed);

@@ -13,6 +13,8 @@ prompt=$(json "$golden" '$.prompts[2].ids' | tr -d '[]')
 run "$phirun" --help
 expect "help goes to standard output" 0 "usage: phirun MODEL"
 equal "help leaves standard error empty" "" "$err"
+run "$phirun" tokenize --help
+expect "each command says what it does" 0 "Prints the token ids of a text"
 run "$phirun"
 expect "no model is wrong usage" 2 "no model given"
 run "$phirun" "$work/nothing" -p x
