@@ -75,25 +75,43 @@ static void shorten_huge_integers(char *bytes, size_t size) {
     }
 }
 
-json_t *json_read_text(const char *bytes, size_t size, const char *name, struct error *err) {
-    if (too_many_values(bytes, size)) {
-        error_set(err, ERROR_FAILED, "'%s' holds more than %d JSON values; it is not read", name, VALUE_LIMIT);
-        return NULL;
-    }
-    json_error_t problem;
-    json_t *value = json_loadb(bytes, size, JSON_ALLOW_NUL, &problem);
-    if (!value && json_error_code(&problem) == json_error_numeric_overflow) {
+/* False where it holds too many values; else *value, or NULL with what is wrong with the syntax. */
+static bool load(const char *bytes, size_t size, json_t **value, json_error_t *problem) {
+    if (too_many_values(bytes, size))
+        return false;
+    *value = json_loadb(bytes, size, JSON_ALLOW_NUL, problem);
+    if (!*value && json_error_code(problem) == json_error_numeric_overflow) {
         char *copy = malloc(size);
         if (copy) {
             memcpy(copy, bytes, size);
             shorten_huge_integers(copy, size);
-            value = json_loadb(copy, size, JSON_ALLOW_NUL, &problem);
+            *value = json_loadb(copy, size, JSON_ALLOW_NUL, problem);
             free(copy);
         }
     }
-    if (!value)
+    return true;
+}
+
+json_t *json_read_text(const char *bytes, size_t size, const char *name, struct error *err) {
+    json_error_t problem;
+    json_t *value = NULL;
+    if (!load(bytes, size, &value, &problem))
+        error_set(err, ERROR_FAILED, "'%s' holds more than %d JSON values; it is not read", name, VALUE_LIMIT);
+    else if (!value)
         error_set(err, ERROR_FAILED, "'%s' is not valid JSON: line %d, column %d: %s", name, problem.line,
                   problem.column, problem.text);
+    return value;
+}
+
+json_t *json_read_line(const char *bytes, size_t size, const char *file, unsigned number, struct error *err) {
+    json_error_t problem;
+    json_t *value = NULL;
+    if (!load(bytes, size, &value, &problem))
+        error_set(err, ERROR_FAILED, "line %u of '%s' holds more than %d JSON values; it is not read", number, file,
+                  VALUE_LIMIT);
+    else if (!value)
+        error_set(err, ERROR_FAILED, "line %u of '%s' is not valid JSON: column %d: %s", number, file, problem.column,
+                  problem.text);
     return value;
 }
 

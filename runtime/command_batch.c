@@ -310,7 +310,7 @@ static bool read_line(struct batch *batch, struct job *job, uint32_t number, con
     if (!job->out)
         return error_set(err, ERROR_FAILED, "cannot read %s: out of memory", what);
     text_init(&job->prompt.text);
-    json_t *object = json_read_text(line, size, what, &problem);
+    json_t *object = json_read_line(line, size, batch->options->file, number, &problem);
     bool ok = object && (json_is_object(object) || error_set(&problem, ERROR_USAGE, "%s is no JSON object", what));
     job->id = json_incref(json_object_get(object, "id"));
     ok = ok && check_keys(object, what, &problem)

@@ -106,6 +106,8 @@ static void a_syntax_error_names_file_and_line(void **state) {
     assert_non_null(strstr(err.text, "'config.json'"));
     assert_non_null(strstr(err.text, "line 3"));
     assert_int_equal(err.kind, ERROR_FAILED);
+    assert_null(json_read_line("{\"a\" 2}", 7, "prompts.jsonl", 4, &err));
+    assert_non_null(strstr(err.text, "line 4 of 'prompts.jsonl' is not valid JSON: column 6: "));
 }
 
 static void integers_beyond_64_bits_do_not_make_a_file_unreadable(void **state) {
