@@ -277,7 +277,7 @@ static void a_picture_has_its_words_in_their_boxes(void **state) {
     const char *last_curve = NULL;
     for (const char *at = text.bytes; (at = strstr(at, "<path d=\"M ")); at++)
         last_curve = at;
-    assert_true(last_curve && last_curve < strstr(text.bytes, "paint-order"));
+    assert_true(last_curve && last_curve < strstr(text.bytes, "<rect class=\"label\""));
     text_release(&text);
     plan_free(plan);
 }
