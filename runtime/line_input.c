@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 #include <wchar.h>
 
@@ -86,6 +87,9 @@ static bool start_editing(struct line_input *input, const char *program, struct 
     el_set(input->edit, EL_HIST, history, input->history);
     el_source(input->edit, NULL);
     el_set(input->edit, EL_GETCFN, read_character);
+    /* Ctrl-C would else drop what was typed, also between poll() and the read() that then waits for
+     * more, and lets nobody look at the signal: read_edited() drops it. */
+    el_set(input->edit, EL_SETTY, "-d", "+noflsh", NULL);
     struct sigaction action = { .sa_handler = on_redraw, .sa_flags = SA_RESTART };
     sigemptyset(&action.sa_mask);
     sigaction(SIGWINCH, &action, NULL);
@@ -165,6 +169,7 @@ static enum line_result read_edited(struct line_input *input, struct text *line)
         int count = 0;
         const char *typed = el_gets(input->edit, &count);
         if (*input->interrupted) {
+            tcflush(STDIN_FILENO, TCIFLUSH);
             fputc('\n', stderr);
             return LINE_INTERRUPTED;
         }
