@@ -112,6 +112,12 @@ static bool add_folder(char ***paths, uint32_t *count, const char *folder) {
     return fine;
 }
 
+void opencl_free_icds(char **paths, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        free(paths[i]);
+    free(paths);
+}
+
 /* The rules of ocl-icd, see libOpenCL(7): OCL_ICD_VENDORS is a folder, an .icd
  * file (first looked for beside the others) or a library; OPENCL_VENDOR_PATH
  * is another folder; an empty value counts as none. */
@@ -135,9 +141,7 @@ bool opencl_list_icds(char ***paths, uint32_t *count, struct error *err) {
         fine = add_path(paths, count, is_beside ? beside : chosen);
     }
     if (!fine) {
-        for (uint32_t i = 0; i < *count; i++)
-            free((*paths)[i]);
-        free(*paths);
+        opencl_free_icds(*paths, *count);
         *paths = NULL;
         *count = 0;
         return error_set(err, ERROR_FAILED, "cannot list the OpenCL drivers: out of memory");

@@ -42,9 +42,9 @@ bool opencl_make_icd_folder(const char *const *icd_paths, uint32_t count, char f
 void opencl_remove_icd_folder(char folder[PATH_MAX]);   /* "" is fine; leaves "" */
 
 /* The .icd files that the loader would read, absolute and sorted (where
- * OCL_ICD_VENDORS names a library: that). The caller frees each
- * string and the array. */
+ * OCL_ICD_VENDORS names a library: that). The caller frees them. */
 bool opencl_list_icds(char ***paths, uint32_t *count, struct error *err);
+void opencl_free_icds(char **paths, uint32_t count);
 
 /* The variable by which the user selects drivers, "OCL_ICD_VENDORS" or "OPENCL_VENDOR_PATH"; NULL where
  * neither is set, or opencl_choose_icds() has put its own choice in its place. */

@@ -308,9 +308,7 @@ bool probe_survey(const struct probe_request *request, struct device_list *devic
 no_memory:
     error_set(err, ERROR_FAILED, "cannot probe the devices: out of memory");
 cleanup:
-    for (uint32_t i = 0; i < icd_count; i++)
-        free(icds[i]);
-    free(icds);
+    opencl_free_icds(icds, icd_count);
     device_list_release(&collection.devices);
     device_list_release(&collection.failures);
     probe_results_release(&collection.results);

@@ -35,9 +35,8 @@ static bool describe_machine(struct text *text) {
         if (stat(icds[i], &status) == 0)
             text_append_format(text, "%s %lld %lld.%09ld\n", icds[i], (long long)status.st_size,
                                (long long)status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
-        free(icds[i]);
     }
-    free(icds);
+    opencl_free_icds(icds, count);
     return !text->failed;
 }
 

@@ -120,9 +120,7 @@ static bool are_selected(const char *const *icds, uint32_t count, bool *selected
             found = strcmp(icds[i], listed[j]) == 0;
         *selected = *selected && found;
     }
-    for (uint32_t j = 0; j < listed_count; j++)
-        free(listed[j]);
-    free(listed);
+    opencl_free_icds(listed, listed_count);
     return true;
 }
 

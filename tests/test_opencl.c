@@ -33,12 +33,6 @@ static void put_back(const char *name, char *value) {
     free(value);
 }
 
-static void free_paths(char **paths, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
-        free(paths[i]);
-    free(paths);
-}
-
 static void a_code_is_named_in_the_sentence(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -80,7 +74,7 @@ static void drivers_are_listed_as_the_loader_would_read_them(void **state) {
         assert_int_equal(count, cases[i].count);
         if (count)
             assert_string_equal(paths[0], cases[i].first);
-        free_paths(paths, count);
+        opencl_free_icds(paths, count);
     }
     unsetenv("OPENCL_VENDOR_PATH");
     put_back("OCL_ICD_VENDORS", before);
@@ -237,7 +231,7 @@ static const char *choose_pocl(void) {
     for (uint32_t i = 0; i < count; i++)
         if (strstr(paths[i], "pocl"))
             snprintf(path, sizeof path, "%s", paths[i]);
-    free_paths(paths, count);
+    opencl_free_icds(paths, count);
     const char *chosen = path;
     if (!path[0] || !opencl_choose_icds(&chosen, 1, &err))
         return NULL;
