@@ -4,14 +4,17 @@
 #include "planner/plan_commands.h"
 #include "planner/probe_child.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static bool say(const char *text, struct error *err) {
-    return (fputs(text, stdout) >= 0 && fflush(stdout) == 0) ||
-           error_set(err, ERROR_FAILED, "cannot write to standard output: %s", strerror(errno));
+static bool say(const char *words, struct error *err) {
+    struct text text;
+    text_init(&text);
+    text_append(&text, words);
+    bool ok = command_print(&text, err);
+    text_release(&text);
+    return ok;
 }
 
 static bool run(const struct plan_options *options, struct error *err) {

@@ -196,19 +196,20 @@ static void say_kept(const struct model *model, const char *weights) {
     for (uint32_t u = 0; u < unit_count(model); u++)
         if (model_unit_conversion(model, unit_at(model, u), &type))
             return;
-    fprintf(stderr, "phiplan: --weights %s changes nothing: the weights are %s already and kept as they are\n", weights,
-            tensor_type_info(cost_main_type(model))->name);
+    command_say("--weights %s changes nothing: the weights are %s already and kept as they are", weights,
+                tensor_type_info(cost_main_type(model))->name);
 }
 
-/* What is no model may have been meant as a command. Always false. */
-static bool mention_commands(const struct plan_options *options, struct error *err) {
+/* What is no model may have been meant as a command. */
+static void mention_commands(const struct plan_options *options, struct error *err) {
     const char *nearest = plan_options_nearest_verb(options->subject);
     struct error reason = *err;
     if (options->has_verb || strpbrk(options->subject, "/.") || access(options->subject, F_OK) == 0)
-        return false;
+        return;
     if (nearest)
-        return error_set(err, reason.kind, "%s; or the command '%s', see phiplan --help", reason.text, nearest);
-    return error_set(err, reason.kind, "%s; or a command, see phiplan --help", reason.text);
+        error_set(err, reason.kind, "%s; or the command '%s', see phiplan --help", reason.text, nearest);
+    else
+        error_set(err, reason.kind, "%s; or a command, see phiplan --help", reason.text);
 }
 
 bool command_make_plan(const struct command *command, const struct plan_request *wanted,

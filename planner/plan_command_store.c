@@ -61,14 +61,14 @@ static struct plan *find_by_model(const struct command *command, struct plan_sto
 static struct plan *find_by_name(struct plan_store *store, const char *name, struct error *err) {
     struct plan **plans = NULL, *found = NULL;
     struct text known;
-    uint32_t count = 0, named = 0, newest = 0;
+    uint32_t count = 0, named = 0, last = 0;
     if (!plan_store_list_plans(store, false, &plans, &count, err))
         return NULL;
     text_init(&known);
     for (uint32_t i = 0; i < count; i++) {
         if (strcmp(plans[i]->name, name) != 0)
             continue;
-        newest = named ? newest : i;
+        last = i;
         text_append_format(&known, "%s%lld (%s)", named ? ", " : "", (long long)plans[i]->id, plans[i]->model_name);
         named++;
     }
@@ -77,9 +77,9 @@ static struct plan *find_by_name(struct plan_store *store, const char *name, str
     } else if (named > 1) {
         error_set(err, ERROR_USAGE, "%u plans are called '%s': %.600s; give one of these numbers", named, name,
                   known.bytes);
-    } else if (plan_validate(plans[newest], err)) {
-        found = plans[newest];
-        plans[newest] = NULL;
+    } else if (plan_validate(plans[last], err)) {
+        found = plans[last];
+        plans[last] = NULL;
     }
     text_release(&known);
     plan_store_free_plans(plans, count);
