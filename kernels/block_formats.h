@@ -7,9 +7,9 @@
  *     w[c] = step * (quant[c] - ZERO_POINT) + floor
  *
  * where the quants are small integers and floor is there only if HAS_FLOOR. The
- * product and the sum are rounded once each, as in dequantise(). HALVES_F16C converts
- * halves with x86's instruction, where the host has proven that it does. Blocks lie as
- * in the file: aligned to 2 bytes, so vectors are loaded by elements. */
+ * product and the sum are rounded once each, as in dequantise(). ROWS_AVX2 converts
+ * halves and bfloat16 with x86's instructions, where the host has proven that it does.
+ * Blocks lie as in the file: aligned to 2 bytes, so vectors are loaded by elements. */
 #ifndef KERNELS_BLOCK_FORMATS_H
 #define KERNELS_BLOCK_FORMATS_H
 
@@ -231,15 +231,22 @@ static inline float load_column(global const uchar *row, int column) {
 #endif
 }
 
-#if defined(WEIGHTS_F16)
+#if defined(WEIGHTS_F16) || defined(WEIGHTS_BF16)
 /* Columns `column` .. + 7. */
 static inline float8 load_8_columns(global const uchar *row, int column) {
-#ifdef HALVES_F16C
+    global const ushort *bits = (global const ushort *)row + column;
+#if defined(ROWS_AVX2) && defined(WEIGHTS_F16)
     float8 values;
-    __asm__("vcvtph2ps %1, %0" : "=x"(values) : "m"(*(global const ushort8 *)((global const ushort *)row + column)));
+    __asm__("vcvtph2ps %1, %0" : "=x"(values) : "m"(*(global const ushort8 *)bits));
     return values;
+#elif defined(ROWS_AVX2)
+    float8 values;
+    __asm__("vpmovzxwd %1, %0\n vpslld $16, %0, %0" : "=x"(values) : "m"(*(global const ushort8 *)bits));
+    return values;
+#elif defined(WEIGHTS_F16)
+    return half_to_float_8(convert_int8(vload8(0, bits)));
 #else
-    return half_to_float_8(convert_int8(vload8(0, (global const ushort *)row + column)));
+    return as_float8(convert_uint8(vload8(0, bits)) << 16);
 #endif
 }
 #endif

@@ -6,8 +6,8 @@
  *   x        [tokens][columns]    float
  *   y        [tokens][y_stride]   float; with `accumulate` y + sum
  *
- * Rounding: 16 partial sums, number j over the columns c with c % 16 == j in
- * ascending order, one fma a column; then the tree of sum_16(). The same for
+ * Rounding: 8 partial sums, number j over the columns c with c % 8 == j in
+ * ascending order, one fma a column; then the tree of sum_8(). The same for
  * each token, whatever the tile.
  *
  * Launch: (rows, tokens / tile rounded up) work-items, one a row and a tile of
@@ -32,7 +32,7 @@ static inline void matmul(struct matmul_args args, global const uchar *weights, 
     weights = row_at(weights, row, args.columns);
     /* A short last tile does its last token again, and stores it once. */
     global const float *inputs[TILE];
-    float16 sums[TILE];
+    float8 sums[TILE];
     #pragma unroll
     TOKENS {
         inputs[t] = x + (size_t)min(first + t, args.token_count - 1) * args.columns;
@@ -44,8 +44,8 @@ static inline void matmul(struct matmul_args args, global const uchar *weights, 
         load_group(weights, group, &low, &high);
         #pragma unroll
         TOKENS {
-            sums[t] = fma(low, vload16(2 * group, inputs[t]), sums[t]);
-            sums[t] = fma(high, vload16(2 * group + 1, inputs[t]), sums[t]);
+            sums[t] = add_products(low, vload16(2 * group, inputs[t]), sums[t]);
+            sums[t] = add_products(high, vload16(2 * group + 1, inputs[t]), sums[t]);
         }
     }
 #else
@@ -53,7 +53,7 @@ static inline void matmul(struct matmul_args args, global const uchar *weights, 
     for (; c + 16 <= args.columns; c += 16) {
         float16 w = load_columns(weights, c);
         #pragma unroll
-        TOKENS sums[t] = fma(w, vload16(0, inputs[t] + c), sums[t]);
+        TOKENS sums[t] = add_products(w, vload16(0, inputs[t] + c), sums[t]);
     }
     if (c < args.columns) {
         float tail[16];
@@ -61,14 +61,14 @@ static inline void matmul(struct matmul_args args, global const uchar *weights, 
             tail[i] = c + i < args.columns ? load_column(weights, c + i) : 0.0f;
         float16 w = vload16(0, tail);
         #pragma unroll
-        TOKENS sums[t] = fma(w, load_tail(inputs[t] + c, args.columns - c), sums[t]);
+        TOKENS sums[t] = add_products(w, load_tail(inputs[t] + c, args.columns - c), sums[t]);
     }
 #endif
     #pragma unroll
     TOKENS {
         global float *out = y + (size_t)(first + t) * args.y_stride + args.row_offset + row;
         if (first + t < args.token_count)
-            *out = args.accumulate ? *out + sum_16(sums[t]) : sum_16(sums[t]);
+            *out = args.accumulate ? *out + sum_8(sums[t]) : sum_8(sums[t]);
     }
 }
 

@@ -41,7 +41,7 @@ static inline void matmul(struct matmul_args args, global const uchar *weights, 
         return;
     struct packed_group group = find_group(weights, args.rows, args.columns, row / GROUP_ROWS);
     global const float *inputs[TILE];
-    float16 sums[TILE];
+    float8 sums[TILE];
     #pragma unroll
     TOKENS {
         inputs[t] = x + (size_t)min(first + t, args.token_count - 1) * args.columns;
@@ -67,15 +67,15 @@ static inline void matmul(struct matmul_args args, global const uchar *weights, 
 #endif
         #pragma unroll
         TOKENS {
-            sums[t] = fma(low, vload16(2 * b, inputs[t]), sums[t]);
-            sums[t] = fma(high, vload16(2 * b + 1, inputs[t]), sums[t]);
+            sums[t] = add_products(low, vload16(2 * b, inputs[t]), sums[t]);
+            sums[t] = add_products(high, vload16(2 * b + 1, inputs[t]), sums[t]);
         }
     }
     #pragma unroll
     TOKENS {
         global float *out = y + (size_t)(first + t) * args.y_stride + args.row_offset + row;
         if (first + t < args.token_count)
-            *out = args.accumulate ? *out + sum_16(sums[t]) : sum_16(sums[t]);
+            *out = args.accumulate ? *out + sum_8(sums[t]) : sum_8(sums[t]);
     }
 }
 

@@ -9,6 +9,7 @@
 
 #define TYPE_BIT(type) (1u << (type))
 #define FLOAT_TYPES (TYPE_BIT(TENSOR_F32) | TYPE_BIT(TENSOR_F16) | TYPE_BIT(TENSOR_BF16))
+#define TYPES_OF_16_BITS (TYPE_BIT(TENSOR_F16) | TYPE_BIT(TENSOR_BF16))
 #define QUANTISED_TYPES (TYPE_BIT(TENSOR_TYPE_COUNT) - 1 - FLOAT_TYPES)
 #define PACKED_TYPES (TYPE_BIT(TENSOR_Q8_0) | TYPE_BIT(TENSOR_Q4_0) | TYPE_BIT(TENSOR_Q4_1) | TYPE_BIT(TENSOR_Q4_K) | \
                       TYPE_BIT(TENSOR_Q6_K))
@@ -29,7 +30,7 @@ static bool is_pocl_cpu(cl_device_id id) {
 }
 
 #if defined(__x86_64__)
-/* What the assembly of both kernels/tile_avx2.h and kernels/tile_f16c.h uses: a processor or a
+/* What the assembly of both kernels/tile_avx2.h and kernels/tile_rows_avx2.h uses: a processor or a
  * virtual machine may have AVX2 without the others. Not every compiler's __builtin_cpu_supports()
  * knows "f16c"; AVX2 says that the system saves the registers. */
 static bool has_avx2(cl_device_id id) {
@@ -60,11 +61,11 @@ static bool is_cpu_without_f16c(cl_device_id id) {
 }
 
 static const struct matmul_variant variants[] = {
-    { .name = "f16c", .source = "kernels/matmul_rows.cl", .defines = "HALVES_F16C", .numeric = NUMERIC_FLOAT,
-      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 1,
+    { .name = "avx2", .source = "kernels/matmul_rows.cl", .defines = "ROWS_AVX2", .numeric = NUMERIC_FLOAT,
+      .layout = LAYOUT_ROWS, .types = TYPES_OF_16_BITS, .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 1,
       .shares_rows = true, .needs_proof = true, .runs_on = has_avx2 },
     { .name = "rows", .source = "kernels/matmul_rows.cl", .defines = "", .numeric = NUMERIC_FLOAT,
-      .layout = LAYOUT_ROWS, .types = TYPE_BIT(TENSOR_F16), .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 1,
+      .layout = LAYOUT_ROWS, .types = TYPES_OF_16_BITS, .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 1,
       .shares_rows = true, .runs_on = is_cpu_without_f16c },
     { .name = "plain", .source = "kernels/matmul_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_ROWS, .types = FLOAT_TYPES | QUANTISED_TYPES,

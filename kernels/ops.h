@@ -7,9 +7,9 @@
  *
  * Numerics (the contract of the whole project): no contraction, explicit fma,
  * one summation order for each class, whatever the batch, work-group or device:
- *   float   16 partial sums, number j over the columns c with c % 16 == j in
- *           ascending order, one fma a column; then the fixed tree
- *           s[j] += s[j + 8], += s[j + 4], += s[j + 2], += s[j + 1]
+ *   float   8 partial sums, as many as registers hold for a useful tile: number j over the
+ *           columns c with c % 8 == j in ascending order, one fma a column; then the fixed
+ *           tree s[j] += s[j + 4], += s[j + 2], += s[j + 1]
  *   int8    one float accumulator: for each block of 32 columns in ascending
  *           order, exact int32 dot product, then one fma with (d * scale);
  *           types with a minimum add a second fma of m with (scale * sum)

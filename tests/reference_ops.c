@@ -5,25 +5,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The fixed tree over 16 partial sums. */
-static float sum_tree(const float sums[16]) {
+/* The fixed tree over 8 or 16 partial sums. */
+static float sum_tree(const float *sums, int count) {
     float s[16];
-    memcpy(s, sums, sizeof s);
-    for (int width = 8; width; width /= 2)
+    memcpy(s, sums, (size_t)count * sizeof *s);
+    for (int width = count / 2; width; width /= 2)
         for (int j = 0; j < width; j++)
             s[j] += s[j + width];
     return s[0];
 }
 
-static float dot_16(const float *a, const float *b, int count) {
+static float dot(const float *a, const float *b, int count, int sum_count) {
     float sums[16] = { 0 };
     for (int c = 0; c < count; c++)
-        sums[c % 16] = fmaf(a[c], b[c], sums[c % 16]);
-    return sum_tree(sums);
+        sums[c % sum_count] = fmaf(a[c], b[c], sums[c % sum_count]);
+    return sum_tree(sums, sum_count);
 }
 
 static float inverse_norm(const float *x, int columns, float epsilon) {
-    return 1.0f / sqrtf(dot_16(x, x, columns) / (float)columns + epsilon);
+    return 1.0f / sqrtf(dot(x, x, columns, 16) / (float)columns + epsilon);
 }
 
 void reference_rms_norm(const float *x, const float *weight, float *out, const struct rms_norm_args *args) {
@@ -77,7 +77,7 @@ void reference_matmul(enum tensor_type type, const void *weights, const float *x
     for (int r = 0; r < args->rows; r++) {
         dequantise(type, (const char *)weights + (size_t)r * row_bytes, row, (uint64_t)args->columns);
         for (int t = 0; t < args->token_count; t++)
-            store_result(y, args, t, r, dot_16(row, x + (size_t)t * args->columns, args->columns));
+            store_result(y, args, t, r, dot(row, x + (size_t)t * args->columns, args->columns, 8));
     }
     free(row);
 }
@@ -278,7 +278,7 @@ static void attend_span(const float *query, const void *k, const void *v, const 
             if (begin + i < start || begin + i >= end)
                 continue;
             reference_kv_read(k, kv_row(pages, begin + i, args->kv_head_count, kv_head), dim, kv_type, key);
-            scores[i] = dot_16(query, key, dim) * args->scale;
+            scores[i] = dot(query, key, dim, 16) * args->scale;
             span->largest = fmaxf(span->largest, scores[i]);
         }
         float rescale = exp_1(old - span->largest);
@@ -286,7 +286,7 @@ static void attend_span(const float *query, const void *k, const void *v, const 
             scores[i] = exp_1(scores[i] - span->largest);
         for (int i = 0; i < 16; i++)
             sums[i] = scores[i] + scores[i + 16];
-        span->weight = span->weight * rescale + sum_tree(sums);
+        span->weight = span->weight * rescale + sum_tree(sums, 16);
         for (int d = 0; d < dim; d++)
             span->total[d] *= rescale;
         for (int i = 0; i < page_tokens; i++) {

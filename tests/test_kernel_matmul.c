@@ -58,10 +58,10 @@ static void check_product(const struct kernel_device *device, struct ops *ops, e
  * are equal. */
 static void check_variant(const struct kernel_device *device, enum tensor_type type, const char *variant) {
     static const uint32_t rows[] = { 1, 17, 66 }, tokens[] = { 1, 2, 7, 8, 9, 33 };
-    static const uint32_t odd[] = { 32, 96, 320, 304, 5, 47, 1 }, small[] = { 32, 96, 320 }, large[] = { 256, 768 };
+    static const uint32_t odd[] = { 32, 96, 320, 608, 304, 5, 47, 1 }, small[] = { 32, 96, 320 }, large[] = { 256, 768 };
     uint32_t block = tensor_type_info(type)->block_values;
     const uint32_t *columns = block == 1 ? odd : block == 32 ? small : large;
-    size_t column_count = block == 1 ? 7 : block == 32 ? 3 : 2;
+    size_t column_count = block == 1 ? 8 : block == 32 ? 3 : 2;
     struct ops_options options = { .numeric = NUMERIC_FLOAT, .kv_type = KV_F32 };
     struct error err = { 0 };
     options.weight_types[type] = true;
