@@ -1,10 +1,10 @@
 #include "planner/plan_options.h"
 
+#include "common/option_rules.h"
 #include "planner/accelerate_map.h"
 #include "planner/fixed_placement.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +81,7 @@ enum option_code {
     OPTION_CTX = 256, OPTION_PROMPT, OPTION_NEW, OPTION_KV, OPTION_WEIGHTS, OPTION_DEVICES, OPTION_EXCLUDE,
     OPTION_MAX_MEMORY, OPTION_MAX_BUFFER, OPTION_POLICY, OPTION_PIN, OPTION_FORBID, OPTION_ROPE,
     OPTION_MICRO_BATCH, OPTION_DTYPE, OPTION_PROBE, OPTION_VERIFY, OPTION_NAME, OPTION_DRY_RUN, OPTION_JSON,
-    OPTION_FORMAT, OPTION_DB, OPTION_SLICES, OPTION_STREAM, OPTION_SIMULATE, OPTION_HELP, OPTION_VERSION
+    OPTION_FORMAT, OPTION_DB, OPTION_SLICES, OPTION_STREAM, OPTION_SIMULATE, OPTION_VERSION, OPTION_HELP = 'h'
 };
 
 static const struct option long_options[] = {
@@ -114,6 +114,8 @@ static const struct option long_options[] = {
     { "version", no_argument, NULL, OPTION_VERSION },
     { NULL, 0, NULL, 0 },
 };
+
+static const struct option_rules rules = { ":h", long_options, "phiplan" };
 
 static bool parse_count(const char *option, const char *text, uint32_t *count, struct error *err) {
     char *end;
@@ -263,60 +265,12 @@ static void parse_verb(const char *word, enum plan_verb *verb, bool *is_verb) {
     }
 }
 
-/* Letters to change, add or leave out to make one word of the other; many for long words. */
-static uint32_t typing_distance(const char *a, const char *b) {
-    enum { LONGEST = 24 };
-    uint32_t row[LONGEST + 1];
-    size_t width = strlen(b);
-    if (width > LONGEST)
-        return LONGEST;
-    for (uint32_t j = 0; j <= width; j++)
-        row[j] = j;
-    for (uint32_t i = 1; *a && i <= LONGEST; i++, a++) {
-        uint32_t corner = row[0];
-        row[0] = i;
-        for (uint32_t j = 1; j <= width; j++) {
-            uint32_t changed = corner + (*a != b[j - 1]), other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            corner = row[j];
-            row[j] = changed < other ? changed : other;
-        }
-    }
-    return *a ? LONGEST : row[width];
-}
-
 const char *plan_options_nearest_verb(const char *word) {
     const char *nearest = NULL;
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         if (strlen(verbs[i].word) > 2 && typing_distance(word, verbs[i].word) == 1)
             nearest = verbs[i].word;
     return nearest;
-}
-
-/* `typed`: an option that getopt_long() refused, with its '--' and perhaps a value. */
-static bool refuse_option(const char *typed, struct error *err) {
-    const char *name = typed + 2, *nearest = NULL;
-    const size_t length = strcspn(name, "=");
-    char known[64], matches[256] = "";
-    uint32_t count = 0;
-    snprintf(known, sizeof known, "%.*s", (int)(length < sizeof known ? length : sizeof known - 1), name);
-    for (const struct option *option = long_options; option->name; option++) {
-        size_t used = strlen(matches);
-        if (strcmp(known, option->name) == 0)
-            return error_set(err, ERROR_USAGE, "option '--%s' takes no value; see phiplan --help", known);
-        if (strncmp(known, option->name, length) == 0) {
-            snprintf(matches + used, sizeof matches - used, "%s--%s", count ? ", " : "", option->name);
-            count++;
-        }
-        if (typing_distance(known, option->name) <= 2 && strlen(option->name) > 3)
-            nearest = option->name;
-    }
-    if (count > 1)
-        return error_set(err, ERROR_USAGE, "'--%s' may be %s: write more of it", known, matches);
-    if (count == 1)
-        return error_set(err, ERROR_USAGE, "option '%s' takes no value; see phiplan --help", matches);
-    if (nearest)
-        return error_set(err, ERROR_USAGE, "there is no option '--%s'; did you mean '--%s'?", known, nearest);
-    return error_set(err, ERROR_USAGE, "there is no option '--%s'; see phiplan --help", known);
 }
 
 /* What only shows once everything is read. */
@@ -349,19 +303,9 @@ static bool check_together(struct plan_options *options, bool format_given, stru
 bool plan_options_parse(int argc, char **argv, struct plan_options *options, struct error *err) {
     *options = (struct plan_options){ .verb = VERB_PLAN, .request = { .kv_type = KV_F16 } };
     bool format_given = false;
-    opterr = 0;
     optind = 0;   /* GNU: start afresh, whatever was parsed before */
-    for (int code; (code = getopt_long(argc, argv, ":h", long_options, NULL)) != -1;) {
-        if (code == 'h')
-            code = OPTION_HELP;
-        if (code == ':')
-            return error_set(err, ERROR_USAGE, "'%s' wants a value; see phiplan --help", argv[optind - 1]);
-        if (code == '?') {
-            if (optopt > 0 && optopt < 256)
-                return error_set(err, ERROR_USAGE, "there is no option '-%c'; see phiplan --help", optopt);
-            return refuse_option(argv[optind - 1], err);
-        }
-        if (!apply(options, code, optarg, err))
+    for (int code; (code = option_rules_next(&rules, argc, argv, err)) != -1;) {
+        if (code == '?' || !apply(options, code, optarg, err))
             return false;
         format_given = format_given || code == OPTION_FORMAT || code == OPTION_JSON;
         if (options->verb == VERB_HELP || options->verb == VERB_VERSION)

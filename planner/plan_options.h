@@ -26,7 +26,7 @@ struct plan_options {
     bool dry_run, probe, verify, kv_given;
 };
 
-/* ERROR_USAGE for what makes no sense or is not part of this version. Permutes
+/* ERROR_USAGE for what makes no sense (common/option_rules.h has the rule for options). Permutes
  * argv as getopt_long does. */
 bool plan_options_parse(int argc, char **argv, struct plan_options *options, struct error *err);
 

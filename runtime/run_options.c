@@ -1,9 +1,9 @@
 #include "runtime/run_options.h"
 
+#include "common/option_rules.h"
 #include "runtime/option_values.h"
 #include "runtime/typed_options.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -258,35 +258,6 @@ static void make_tables(enum run_command command, char *letters, struct option *
     longs[count] = (struct option){ 0 };
 }
 
-/* How many of the options begin with what was typed, "--name" or "--name=value"; *found: the last of them.
- * One of that very name is the only one. */
-static size_t find_long(const struct option *longs, const char *typed, const struct option **found) {
-    size_t length = strcspn(typed + 2, "="), count = 0;
-    for (; longs->name; longs++)
-        if (strncmp(longs->name, typed + 2, length) == 0) {
-            *found = longs;
-            count++;
-            if (!longs->name[length])
-                return 1;
-        }
-    return count;
-}
-
-static bool is_whole(const struct option *longs, const char *typed) {
-    const struct option *option = NULL;
-    return find_long(longs, typed, &option) == 1 && strlen(option->name) == strcspn(typed + 2, "=");
-}
-
-static bool unknown_option(const char *typed, const struct option *longs, const char *command, struct error *err) {
-    const struct option *nearest = NULL;
-    bool is_long = strncmp(typed, "--", 2) == 0, has_nearest = is_long && find_long(longs, typed, &nearest) == 1;
-    if (has_nearest && is_whole(longs, typed))
-        return error_set(err, ERROR_USAGE, "option '--%s' takes no value", nearest->name);
-    return error_set(err, ERROR_USAGE, "unknown option '%s'%s%s%s; try phirun%s%s --help", typed,
-                     has_nearest ? " (the nearest is '--" : "", has_nearest ? nearest->name : "",
-                     has_nearest ? "')" : "", *command ? " " : "", command);
-}
-
 static bool check(const struct run_options *options, int extra, char **extras, struct error *err) {
     const char *program = options->command == COMMAND_GENERATE ? "" : commands[options->command].name;
     if (!options->model)
@@ -344,24 +315,15 @@ bool run_options_parse(struct run_options *options, int argc, char **argv, struc
     }
     if (options->help || options->version)
         return true;
+    char command[32];
+    snprintf(command, sizeof command, "phirun%s%s", first == 2 ? " " : "", first == 2 ? argv[1] : "");
+    const struct option_rules rules = { letters, longs, command };
     /* The command's name in place of the program's. 0 makes getopt forget where it was. */
     argc -= first - 1;
     argv += first - 1;
     optind = 0;
-    opterr = 0;
-    int id, row;
-    while (row = -1, (id = getopt_long(argc, argv, letters, longs, &row)) != -1) {
-        /* The word that has a long option, whose value may be one more; of letters only they are known. */
-        const char *word = argv[optind - 1], letter[] = { '-', (char)optopt, '\0' };
-        if (row >= 0 && optarg == word)
-            word = argv[optind - 2];
-        bool is_letter = id == '?' && optopt && optopt < 128 && !strchr(letters, optopt);
-        bool is_long = row >= 0 || (id == ':' && strncmp(word, "--", 2) == 0);
-        if (id == '?' || (is_long && !is_whole(longs, word)))
-            return unknown_option(is_letter ? letter : word, longs, first == 2 ? argv[0] : "", err);
-        if (id == ':')
-            return error_set(err, ERROR_USAGE, "option '%s' needs a value", word);
-        if (!apply(options, id, optarg, err))
+    for (int id; (id = option_rules_next(&rules, argc, argv, err)) != -1;) {
+        if (id == '?' || !apply(options, id, optarg, err))
             return false;
     }
     if (optind < argc)

@@ -50,7 +50,8 @@ struct run_options {
     const char *bench_format;      /* "md", "json", "csv" */
 };
 
-/* False with ERROR_USAGE; release after a failure, too. --help and --version anywhere win over mistakes. */
+/* False with ERROR_USAGE (common/option_rules.h has the rule for options); release after a failure, too. --help
+ * and --version anywhere win over mistakes. */
 bool run_options_parse(struct run_options *options, int argc, char **argv, struct error *err);
 void run_options_release(struct run_options *options);
 void run_options_help(enum run_command command, bool all);   /* to stdout */

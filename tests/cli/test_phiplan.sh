@@ -20,7 +20,11 @@ expect "the version is told" 0 "phiplan"
 run "$phiplan"
 expect "no model is wrong usage" 2 "no MODEL given"
 run "$phiplan" x --no-such-option
-expect "an unknown option is wrong usage" 2 "--no-such-option"
+expect "an unknown option is wrong usage" 2 "there is no option '--no-such-option'; see phiplan --help"
+run "$phiplan" x --verif
+expect "an option is typed whole" 2 "there is no option '--verif' (did you mean '--verify'?); see phiplan --help"
+run "$phiplan" x --db
+expect "a value that is missing is wrong usage" 2 "option '--db' needs a value; see phiplan --help"
 run "$phiplan" x --slices some
 expect "a word that an option does not know is wrong usage" 2 "--slices takes auto, off, not 'some'"
 run "$phiplan" "$work/nothing-here"

@@ -17,6 +17,10 @@ run "$phirun" tokenize --help
 expect "each command says what it does" 0 "Prints the token ids of a text"
 run "$phirun"
 expect "no model is wrong usage" 2 "no model given"
+run "$phirun" x --verif
+expect "an option is typed whole" 2 "there is no option '--verif' (did you mean '--verify'?); see phirun --help"
+run "$phirun" chat x --db
+expect "a value that is missing is wrong usage" 2 "option '--db' needs a value; see phirun chat --help"
 run "$phirun" "$work/nothing" -p x
 expect "a model that is not there is named" 1 "$work/nothing"
 run "$phirun" "$model" --ids 1,2
