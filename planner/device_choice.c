@@ -336,3 +336,10 @@ bool device_choice_names_devices(const struct plan_request *request) {
     return request->devices[0] || request->exclude[0] || request->pins[0] || request->forbids[0] ||
            !each_word(request->max_memory, is_pool_limit, NULL, NULL);
 }
+
+bool device_choice_names(const struct device_list *list, const struct plan_request *request, uint32_t index) {
+    struct naming named = { .list = list, .option = "--devices" };
+    struct error ignored = { 0 };   /* device_choice_make() says it */
+    return each_word(request->devices, add_name, &named, &ignored) &&
+           each_word(request->pins, add_pinned, &named, &ignored) && contains(&named, index);
+}

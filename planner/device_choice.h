@@ -49,6 +49,9 @@ bool device_choice_patterns(const struct device_list *list, const struct device_
  * met without knowing the machine's devices. */
 bool device_choice_names_devices(const struct plan_request *request);
 
+/* Whether --devices or --pin names this device of the list. */
+bool device_choice_names(const struct device_list *list, const struct plan_request *request, uint32_t index);
+
 /* A name, the number of a device that is not a CPU, or "cpu" for the first CPU. */
 bool device_choice_find(const struct device_list *list, const char *name, uint32_t *index, struct error *err);
 

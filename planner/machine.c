@@ -295,18 +295,23 @@ static bool look_at_devices(const struct machine_request *request, struct machin
     if (request->model)
         describe_model(request, &wanted);
     bool measure = request->measure_again && request->model;
+    wanted.measures_slow = measure;
     if (!measure) {
         struct probe_request quick = { .quick = true };
         if (!survey(request, &quick, machine, results, err) ||
             !recall(request->store, &machine->devices, results, err))
             return false;
-        /* The slower one of two devices on one silicon is not worth the time: its
-         * plain reading speed says enough. */
+        /* The slower one of two devices on one silicon is not worth the time, unless it is
+         * named: its plain reading speed says enough. */
         probe_mark_aliases(&machine->devices, results);
         for (uint32_t i = 0; i < machine->devices.count && request->model; i++) {
             const struct device *device = &machine->devices.devices[i];
-            measure = measure || (device->usable && !device->alias_of[0] && i < results->count &&
-                                  !knows_all(&results->devices[i], &wanted));
+            if (!device->usable || i >= results->count || knows_all(&results->devices[i], &wanted))
+                continue;
+            bool is_slow = device->alias_of[0] != '\0';
+            bool is_asked_for = !is_slow || device_choice_names(&machine->devices, request->plan, i);
+            measure = measure || is_asked_for;
+            wanted.measures_slow = wanted.measures_slow || (is_slow && is_asked_for);
         }
     }
     if (measure) {

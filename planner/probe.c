@@ -203,7 +203,7 @@ static bool collect_icd(struct collection *collection, const struct probe_reques
     char reason[256];
     struct icd_survey *survey = calloc(1, sizeof *survey);
     struct probe_request own = *request;
-    own.least_cpu_stream = least_cpu_stream(collection, request);
+    own.least_cpu_stream = request->measures_slow ? 0 : least_cpu_stream(collection, request);
     char *request_text = probe_request_text(&own);
     if (!survey || !request_text) {
         free(survey);

@@ -61,9 +61,10 @@ struct probe_request {
     uint32_t prefill_tokens;     /* tokens of a pass; 0: 64 */
 
     /* A CPU whose "stream" is slower (B/s) is proved but not measured. probe_survey() raises it
-     * to an eighth of the fastest CPU found before: a software renderer may take minutes to
-     * compile what no plan will use, and stays usable by name. */
+     * to an eighth of the fastest CPU found before, unless `measures_slow`: a software renderer
+     * may take minutes to compile what no plan will use that does not name it. */
     double least_cpu_stream;
+    bool measures_slow;
     struct probe_together together;
     struct probe_pair hop;       /* instead of measuring one device */
 

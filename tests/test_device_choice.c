@@ -154,6 +154,18 @@ static void a_limit_of_the_pool_names_no_device(void **state) {
     assert_true(device_choice_names_devices(&pinned));
 }
 
+static void devices_and_pins_name_what_is_worth_measuring(void **state) {
+    (void)state;
+    struct plan_request request = { .devices = "gpu0,cpu", .pins = "head=cpu1,block.1=host" };
+    assert_true(device_choice_names(&list, &request, 0));
+    assert_false(device_choice_names(&list, &request, 2));
+    assert_true(device_choice_names(&list, &request, 3));
+    assert_true(device_choice_names(&list, &request, 4));
+    struct plan_request nothing = { .max_memory = "cpu1=4GiB", .exclude = "gpu0" };
+    for (uint32_t i = 0; i < list.count; i++)
+        assert_false(device_choice_names(&list, &nothing, i));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_choose_devices_and_budgets),
@@ -162,6 +174,7 @@ int main(void) {
         cmocka_unit_test(odd_amounts_are_pointed_out),
         cmocka_unit_test(patterns_cover_units_and_later_ones_win),
         cmocka_unit_test(a_limit_of_the_pool_names_no_device),
+        cmocka_unit_test(devices_and_pins_name_what_is_worth_measuring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

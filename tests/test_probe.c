@@ -300,7 +300,7 @@ static void two_devices_on_one_memory_are_measured_together(void **state) {
     assert_nothing_is_left();
 }
 
-static void a_hopelessly_slow_processor_is_proved_but_not_measured(void **state) {
+static void a_hopelessly_slow_processor_is_measured_only_where_that_is_asked(void **state) {
     (void)state;
     struct error err = { 0 };
     struct device_list devices;
@@ -309,13 +309,18 @@ static void a_hopelessly_slow_processor_is_proved_but_not_measured(void **state)
         SKIP_BECAUSE("no PoCL driver here");
     setenv("POCL_DEVICES", "pthread", 1);
     use_drivers(only_pocl);
-    struct probe_request request = { .shape_count = 4, .least_cpu_stream = 1e15 };
+    struct probe_request request = { .shape_count = 1, .least_cpu_stream = 1e15 };
     memcpy(request.shapes, small_shapes, sizeof small_shapes);
     ASSERT_OK(probe_survey(&request, &devices, &results, &err), err);
     assert_int_equal(devices.count, 1);
     assert_true(devices.devices[0].usable);
     assert_int_equal(results.devices[0].count, 1);
     assert_non_null(value_of(&results, 0, "stream", ""));
+    device_list_release(&devices);
+    probe_results_release(&results);
+    request.measures_slow = true;
+    ASSERT_OK(probe_survey(&request, &devices, &results, &err), err);
+    assert_non_null(value_of(&results, 0, "launch", ""));
     device_list_release(&devices);
     probe_results_release(&results);
 }
@@ -546,7 +551,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(children_die_with_a_killed_parent),
         cmocka_unit_test(a_working_device_is_measured),
         cmocka_unit_test(two_devices_on_one_memory_are_measured_together),
-        cmocka_unit_test(a_hopelessly_slow_processor_is_proved_but_not_measured),
+        cmocka_unit_test(a_hopelessly_slow_processor_is_measured_only_where_that_is_asked),
         cmocka_unit_test(equal_devices_get_ordinals_and_progress_is_told),
         cmocka_unit_test(a_device_that_fails_is_marked_and_the_next_one_tried),
         cmocka_unit_test(a_crash_or_a_hang_over_one_device_is_its_own),
