@@ -35,6 +35,14 @@ bool tensor_type_from_name(const char *name, enum tensor_type *type) {
     return false;
 }
 
+enum tensor_type tensor_type_of_most(const uint64_t bytes[TENSOR_TYPE_COUNT]) {
+    enum tensor_type most = TENSOR_F32;
+    for (unsigned type = 0; type < TENSOR_TYPE_COUNT; type++)
+        if (bytes[type] > bytes[most])
+            most = (enum tensor_type)type;
+    return most;
+}
+
 bool tensor_bytes(enum tensor_type type, uint64_t rows, uint64_t columns, uint64_t *bytes) {
     const struct tensor_type_info *info = &infos[type];
     uint64_t row_bytes;

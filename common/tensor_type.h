@@ -34,6 +34,9 @@ const struct tensor_type_info *tensor_type_info(enum tensor_type type);
 /* Case-insensitive. False where the name is none of ours. */
 bool tensor_type_from_name(const char *name, enum tensor_type *type);
 
+/* The type of which there are most bytes, the first of several; TENSOR_F32 where there are none. */
+enum tensor_type tensor_type_of_most(const uint64_t bytes[TENSOR_TYPE_COUNT]);
+
 /* Bytes of `rows` rows of `columns` values. False on overflow or where
  * `columns` is not a multiple of the block. */
 bool tensor_bytes(enum tensor_type type, uint64_t rows, uint64_t columns, uint64_t *bytes);

@@ -113,6 +113,30 @@ bool shard_format_read(const char *format, bool *is_converted, enum tensor_type 
            (!slash || (weight_layout_from_name(slash + 1, layout) && *layout != LAYOUT_ROWS));
 }
 
+/* ---- the type that they have ---- */
+
+void model_stored_bytes(const struct model *model, uint64_t bytes[TENSOR_TYPE_COUNT]) {
+    memset(bytes, 0, TENSOR_TYPE_COUNT * sizeof *bytes);
+    for (uint32_t i = 0; i < model->tensor_count; i++)
+        bytes[model->tensors[i].type] += model->tensors[i].size_bytes;
+}
+
+const char *main_weight_type(const struct plan *plan, const uint64_t stored[TENSOR_TYPE_COUNT]) {
+    uint64_t kept = 0, converted[TENSOR_TYPE_COUNT] = { 0 };
+    for (uint32_t i = 0; plan && i < plan->shard_count; i++) {
+        const struct shard *shard = &plan->shards[i];
+        enum tensor_type type;
+        enum weight_layout layout;
+        bool is_converted;
+        if (shard->unit && shard_format_read(shard->format, &is_converted, &type, &layout))
+            *(is_converted ? &converted[type] : &kept) += shard->weight_bytes;
+    }
+    const enum tensor_type made = tensor_type_of_most(converted), found = tensor_type_of_most(stored);
+    if (converted[made] > kept)
+        return tensor_type_info(made)->name;
+    return stored[found] ? tensor_type_info(found)->name : NULL;
+}
+
 bool model_take_formats(struct model *model, const struct plan *plan, struct error *err) {
     model_keep_all(model);
     for (uint32_t i = 0; i < plan->shard_count; i++) {

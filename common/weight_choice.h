@@ -33,6 +33,14 @@ bool model_unit_conversion(const struct model *model, struct unit unit, enum ten
 /* Bytes of all weights as the choice has them; model_weight_bytes() where nothing is converted. */
 uint64_t model_chosen_bytes(const struct model *model);
 
+/* Bytes of the weights by the type that the files store them in. */
+void model_stored_bytes(const struct model *model, uint64_t bytes[TENSOR_TYPE_COUNT]);
+
+/* The name of the type that most of the weights have: what `plan` (NULL: it is not made) converts most of them to,
+ * or where it keeps more of them, the one of most `stored` bytes; NULL where there are none. The embedding, which
+ * keeps its values whatever becomes of the others, does not count as kept. */
+const char *main_weight_type(const struct plan *plan, const uint64_t stored[TENSOR_TYPE_COUNT]);
+
 /* The shard format of a unit as the model has it now, in this layout; and its reverse,
  * false where `format` is none. */
 void shard_format_write(const struct model *model, struct unit unit, enum weight_layout layout, char format[16]);

@@ -42,8 +42,9 @@ struct hash_cache plan_store_hash_cache(struct plan_store *store);
 bool plan_store_save_model(struct plan_store *store, const struct model *model,
                            const struct model_hashes *hashes, int64_t *model_row, struct error *err);
 
-/* The type of most of a recorded model's bytes, as tensor_type_info() spells it; "" where the model is not there. */
-bool plan_store_weight_type(struct plan_store *store, const char *weights_hash, char type[16], struct error *err);
+/* model_stored_bytes() of a recorded model; none where it is not there. */
+bool plan_store_stored_bytes(struct plan_store *store, const char *weights_hash, uint64_t bytes[TENSOR_TYPE_COUNT],
+                             struct error *err);
 
 /* ---- devices and probes ---- */
 

@@ -166,17 +166,25 @@ bool plan_store_save_model(struct plan_store *store, const struct model *model,
     return store_end(store, ok, what, err);
 }
 
-bool plan_store_weight_type(struct plan_store *store, const char *weights_hash, char type[16], struct error *err) {
+bool plan_store_stored_bytes(struct plan_store *store, const char *weights_hash, uint64_t bytes[TENSOR_TYPE_COUNT],
+                             struct error *err) {
     struct statement read;
     bool failed = true;
-    type[0] = '\0';
+    memset(bytes, 0, TENSOR_TYPE_COUNT * sizeof *bytes);
     if (statement_open(&read, store, "read the weights of a model",
-                       "SELECT t.type FROM tensor t JOIN model m ON m.id = t.model WHERE m.weights_hash = ? "
-                       "GROUP BY t.type ORDER BY sum(t.size_bytes) DESC, t.type LIMIT 1", err)) {
+                       "SELECT t.type, sum(t.size_bytes) FROM tensor t JOIN model m ON m.id = t.model "
+                       "WHERE m.weights_hash = ? GROUP BY t.type", err)) {
         put_text(&read, weights_hash);
-        if (statement_row(&read, &failed, err)) {
-            take_text(&read, type, 16);
+        while (statement_row(&read, &failed, err)) {
+            char name[16];
+            enum tensor_type type;
+            take_text(&read, name, sizeof name);
+            const uint64_t size = take_u64(&read);
             failed = !statement_sound(&read, err);
+            if (failed)
+                break;
+            if (tensor_type_from_name(name, &type))
+                bytes[type] = size;
         }
     }
     statement_close(&read);

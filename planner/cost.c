@@ -201,9 +201,8 @@ uint64_t cost_token_bytes(const struct model *model) {
     return bytes;
 }
 
-enum tensor_type cost_main_type(const struct model *model) {
+enum tensor_type cost_token_type(const struct model *model) {
     uint64_t bytes[TENSOR_TYPE_COUNT] = { 0 };
-    enum tensor_type main = TENSOR_F32;
     for (uint32_t u = 1; u < unit_count(model); u++) {
         for (unsigned r = 0; r < MATRIX_ROLES; r++) {
             const struct weight_ref *refs[3];
@@ -212,10 +211,7 @@ enum tensor_type cost_main_type(const struct model *model) {
                 bytes[weight_ref_type(model, refs[i])] += model_ref_bytes(model, refs[i]);
         }
     }
-    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++)
-        if (bytes[t] > bytes[main])
-            main = (enum tensor_type)t;
-    return main;
+    return tensor_type_of_most(bytes);
 }
 
 bool workload_crosses_switch(const struct model *model, uint32_t prompt_tokens, uint32_t new_tokens,

@@ -72,11 +72,11 @@ bool device_rates_prefer_gemm(const struct device_rates *rates, enum tensor_type
 void device_rates_calibrate(struct device_rates *rates, const struct probe_value *values, uint32_t count,
                             const char *format, uint64_t working_set_bytes);
 
-/* The format of most weight bytes that a token reads: what a calibration is kept under. */
-enum tensor_type cost_main_type(const struct model *model);
-
 /* Bytes of weights that one token reads: all but the embedding. */
 uint64_t cost_token_bytes(const struct model *model);
+
+/* The format of most of them: what a calibration is kept under. People are told main_weight_type(). */
+enum tensor_type cost_token_type(const struct model *model);
 
 /* Whether the workload starts within LongRoPE's original context and ends beyond it. */
 bool workload_crosses_switch(const struct model *model, uint32_t prompt_tokens, uint32_t new_tokens,

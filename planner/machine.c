@@ -203,7 +203,7 @@ static bool measure_together(const struct machine_request *request, const struct
 static bool measure_pairs(const struct machine_request *request, const struct probe_request *wanted,
                           const struct device_list *list, struct error *err) {
     struct probe_request probe = *wanted;
-    enum tensor_type main_type = cost_main_type(request->model);
+    enum tensor_type main_type = cost_token_type(request->model);
     uint32_t pairs = 0, hops = 0;
     probe.progress = NULL;
     probe.interrupted = request->interrupted;
@@ -390,7 +390,7 @@ static bool derive_rates(const struct machine_request *request, struct machine *
         device_rates_apply(&machine->rates[i], measured->values, measured->count, token_bytes);
         if (request->model)
             device_rates_calibrate(&machine->rates[i], measured->values, measured->count,
-                                   tensor_type_info(cost_main_type(request->model))->name, token_bytes);
+                                   tensor_type_info(cost_token_type(request->model))->name, token_bytes);
         for (uint32_t v = 0; v < measured->count; v++) {
             double bytes = measured->values[v].value;
             if (strcmp(measured->values[v].what, "memory") == 0 && bytes > 0 && bytes < (double)device->memory_bytes) {

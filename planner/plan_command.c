@@ -94,20 +94,6 @@ void command_say(const char *format, ...) {
 
 /* ---- the plan ---- */
 
-/* The type that most weight bytes have. */
-static const char *main_type(const struct model *model) {
-    if (model_chosen_bytes(model) != model_weight_bytes(model))
-        return tensor_type_info(cost_main_type(model))->name;
-    uint64_t bytes[TENSOR_TYPE_COUNT] = { 0 };
-    enum tensor_type main = TENSOR_F32;
-    for (uint32_t i = 0; i < model->tensor_count; i++)
-        bytes[model->tensors[i].type] += model->tensors[i].size_bytes;
-    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++)
-        if (bytes[t] > bytes[main])
-            main = (enum tensor_type)t;
-    return tensor_type_info(main)->name;
-}
-
 /* Only the devices that hold something count. */
 static bool set_hardware_key(struct plan *plan, struct error *err) {
     const struct device *used[PLAN_MAX_DEVICES];
@@ -121,9 +107,12 @@ static bool set_hardware_key(struct plan *plan, struct error *err) {
 static bool report(const struct command *command, const struct made_plan *made, const struct model *model,
                    const struct machine *machine, const struct weights_figures *weights, struct error *err) {
     char note[RATES_NOTE_SIZE];
+    uint64_t stored[TENSOR_TYPE_COUNT];
+    model_stored_bytes(model, stored);
     const uint32_t weighed_count = weights ? sizeof weights_auto_types / sizeof *weights_auto_types : 0;
     struct plan_extra extra = { .alternatives = made->alternatives, .alternative_count = made->alternative_count,
-                                .weight_type = main_type(model), .is_dry_run = command->options->dry_run,
+                                .weight_type = main_weight_type(made->plan, stored),
+                                .is_dry_run = command->options->dry_run,
                                 .is_simulated = command->options->simulate != NULL,
                                 .rates_note = rates_note(machine, model, made->plan, weights_auto_types, weighed_count,
                                                          note),
@@ -192,12 +181,14 @@ static bool save(const struct command *command, struct made_plan *made, const st
 
 /* What was asked for may be more than the files hold. */
 static void say_kept(const struct model *model, const char *weights) {
+    uint64_t stored[TENSOR_TYPE_COUNT];
     enum tensor_type type;
     for (uint32_t u = 0; u < unit_count(model); u++)
         if (model_unit_conversion(model, unit_at(model, u), &type))
             return;
+    model_stored_bytes(model, stored);
     command_say("--weights %s changes nothing: the weights are %s already and kept as they are", weights,
-                tensor_type_info(cost_main_type(model))->name);
+                main_weight_type(NULL, stored));
 }
 
 /* What is no model may have been meant as a command. */

@@ -104,7 +104,7 @@ static bool keep(const struct check *check, struct error *err) {
         const double constants[4] = { fit->decode, fit->keys, fit->prefill, fit->start_s > 0 ? fit->start_s : 1e-12 };
         for (int i = 0; i < 4; i++) {
             snprintf(values[i].format, sizeof values[i].format, "%s",
-                     tensor_type_info(cost_main_type(context->model))->name);
+                     tensor_type_info(cost_token_type(context->model))->name);
             values[i].working_set_bytes = cost_token_bytes(context->model);
             values[i].value = constants[i];
         }

@@ -121,38 +121,16 @@ struct plan *command_find_plan(const struct command *command, struct plan_store 
     return command_find_plan_named(command, store, command->options->subject, err);
 }
 
-/* The type that most of its weights have: what they were converted to, else the files'. */
-static bool find_weight_type(struct plan_store *store, const struct plan *plan, char name[16], struct error *err) {
-    uint64_t kept = 0, bytes[TENSOR_TYPE_COUNT] = { 0 };
-    enum tensor_type main = TENSOR_F32;
-    for (uint32_t i = 0; i < plan->shard_count; i++) {
-        const struct shard *shard = &plan->shards[i];
-        enum tensor_type type;
-        enum weight_layout layout;
-        bool is_converted;
-        if (!shard->unit || !shard_format_read(shard->format, &is_converted, &type, &layout))
-            continue;   /* the embedding keeps its values whatever the others do */
-        *(is_converted ? &bytes[type] : &kept) += shard->weight_bytes;
-    }
-    for (unsigned t = 0; t < TENSOR_TYPE_COUNT; t++)
-        if (bytes[t] > bytes[main])
-            main = (enum tensor_type)t;
-    if (bytes[main] <= kept)
-        return plan_store_weight_type(store, plan->weights_hash, name, err);
-    snprintf(name, 16, "%s", tensor_type_info(main)->name);
-    return true;
-}
-
 bool plan_command_show(const struct command *command, struct error *err) {
-    char weight_type[16] = "";
+    uint64_t stored[TENSOR_TYPE_COUNT];
     struct plan_extra extra = { 0 };
     struct text text;
     text_init(&text);
     struct plan_store *store = command_open_store(command, STORE_EXISTING, err);
     struct plan *plan = store ? command_find_plan(command, store, err) : NULL;
     bool ok = plan && plan_store_superseded(store, plan->id, &extra.is_superseded, &extra.superseded_by, err) &&
-              find_weight_type(store, plan, weight_type, err);
-    extra.weight_type = weight_type[0] ? weight_type : NULL;
+              plan_store_stored_bytes(store, plan->weights_hash, stored, err);
+    extra.weight_type = ok ? main_weight_type(plan, stored) : NULL;
     if (ok && command->options->json)
         ok = plan_report_json(plan, &extra, &text, err);
     else if (ok)

@@ -1,3 +1,4 @@
+#include "common/weight_choice.h"
 #include "tests/support.h"
 #include "tests/support_plan.h"
 
@@ -405,6 +406,13 @@ static void a_digest_holds_until_the_file_changes(void **state) {
     assert_int_equal(row, model);
     assert_true(cache.find(cache.context, path, hex));
     assert_string_equal(test_sql(test_path("digests.db"), "select type || ' ' || file from tensor"), "q4_1 weights.bin");
+    uint64_t bytes[TENSOR_TYPE_COUNT], recorded[TENSOR_TYPE_COUNT];
+    model_stored_bytes(&named, bytes);
+    assert_int_equal(bytes[TENSOR_Q4_1], 40);
+    ASSERT_OK(plan_store_stored_bytes(store, hashes.weights, recorded, &err), err);
+    assert_memory_equal(recorded, bytes, sizeof bytes);
+    ASSERT_OK(plan_store_stored_bytes(store, test_hashes('9').weights, recorded, &err), err);
+    assert_null(main_weight_type(NULL, recorded));
 
     /* The same size and mtime, other content: ctime tells. */
     struct stat status;

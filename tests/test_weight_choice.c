@@ -108,6 +108,30 @@ static void formats_are_written_and_read_back(void **state) {
     model_close(model);
 }
 
+static void the_main_type_is_that_of_most_bytes(void **state) {
+    (void)state;
+    static const struct { const char *format; uint64_t bytes; } converted[] = {
+        { "keep", 900 }, { "q4_0/r16", 40 }, { "q4_0", 40 }, { "keep", 50 }, { "q8_0", 30 }, { "no format", 900 },
+    };
+    uint64_t stored[TENSOR_TYPE_COUNT] = { 0 };
+    struct plan *plan = plan_new();
+    assert_non_null(plan);
+    assert_null(main_weight_type(NULL, stored));
+    stored[TENSOR_Q6_K] = 10;
+    assert_string_equal(main_weight_type(NULL, stored), "q6_k");
+    stored[TENSOR_F16] = 11;
+    assert_string_equal(main_weight_type(plan, stored), "f16");
+    for (uint32_t unit = 0; unit < sizeof converted / sizeof *converted; unit++) {
+        struct shard shard = { .unit = unit, .part_end = 1, .weight_bytes = converted[unit].bytes };
+        snprintf(shard.format, sizeof shard.format, "%s", converted[unit].format);
+        assert_true(plan_add_shard(plan, &shard, NULL));
+    }
+    assert_string_equal(main_weight_type(plan, stored), "q4_0");
+    plan->shards[3].weight_bytes = 80;
+    assert_string_equal(main_weight_type(plan, stored), "f16");
+    plan_free(plan);
+}
+
 static void only_what_becomes_smaller_is_converted(void **state) {
     (void)state;
     assert_true(weight_choice_helps(TENSOR_F32, TENSOR_F16, 33));
@@ -346,6 +370,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(converted_rows_are_those_of_the_reference_quantiser),
         cmocka_unit_test(formats_are_written_and_read_back),
+        cmocka_unit_test(the_main_type_is_that_of_most_bytes),
         cmocka_unit_test(only_what_becomes_smaller_is_converted),
         cmocka_unit_test(a_tied_head_becomes_a_matrix_of_its_own),
         cmocka_unit_test(formats_that_the_model_cannot_have_are_refused),
