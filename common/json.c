@@ -4,6 +4,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,44 +76,41 @@ static void shorten_huge_integers(char *bytes, size_t size) {
     }
 }
 
-/* False where it holds too many values; else *value, or NULL with what is wrong with the syntax. */
-static bool load(const char *bytes, size_t size, json_t **value, json_error_t *problem) {
-    if (too_many_values(bytes, size))
-        return false;
-    *value = json_loadb(bytes, size, JSON_ALLOW_NUL, problem);
-    if (!*value && json_error_code(problem) == json_error_numeric_overflow) {
+/* Line `number` of the file; 0: all of it. */
+static json_t *read_value(const char *bytes, size_t size, const char *file, unsigned number, struct error *err) {
+    json_error_t problem;
+    char line_of[32] = "", line[32] = "";
+    if (number)
+        snprintf(line_of, sizeof line_of, "line %u of ", number);
+    if (too_many_values(bytes, size)) {
+        error_set(err, ERROR_FAILED, "%s'%s' holds more than %d JSON values; it is not read", line_of, file, VALUE_LIMIT);
+        return NULL;
+    }
+    json_t *value = json_loadb(bytes, size, JSON_ALLOW_NUL, &problem);
+    if (!value && json_error_code(&problem) == json_error_numeric_overflow) {
         char *copy = malloc(size);
         if (copy) {
             memcpy(copy, bytes, size);
             shorten_huge_integers(copy, size);
-            *value = json_loadb(copy, size, JSON_ALLOW_NUL, problem);
+            value = json_loadb(copy, size, JSON_ALLOW_NUL, &problem);
             free(copy);
         }
     }
-    return true;
+    if (value)
+        return value;
+    if (!number)
+        snprintf(line, sizeof line, "line %d, ", problem.line);
+    error_set(err, ERROR_FAILED, "%s'%s' is not valid JSON: %scolumn %d: %s", line_of, file, line, problem.column,
+              problem.text);
+    return NULL;
 }
 
 json_t *json_read_text(const char *bytes, size_t size, const char *name, struct error *err) {
-    json_error_t problem;
-    json_t *value = NULL;
-    if (!load(bytes, size, &value, &problem))
-        error_set(err, ERROR_FAILED, "'%s' holds more than %d JSON values; it is not read", name, VALUE_LIMIT);
-    else if (!value)
-        error_set(err, ERROR_FAILED, "'%s' is not valid JSON: line %d, column %d: %s", name, problem.line,
-                  problem.column, problem.text);
-    return value;
+    return read_value(bytes, size, name, 0, err);
 }
 
 json_t *json_read_line(const char *bytes, size_t size, const char *file, unsigned number, struct error *err) {
-    json_error_t problem;
-    json_t *value = NULL;
-    if (!load(bytes, size, &value, &problem))
-        error_set(err, ERROR_FAILED, "line %u of '%s' holds more than %d JSON values; it is not read", number, file,
-                  VALUE_LIMIT);
-    else if (!value)
-        error_set(err, ERROR_FAILED, "line %u of '%s' is not valid JSON: column %d: %s", number, file, problem.column,
-                  problem.text);
-    return value;
+    return read_value(bytes, size, file, number, err);
 }
 
 json_t *json_read_file(const char *path, size_t limit, struct error *err) {

@@ -17,7 +17,7 @@
  * caller owns the value: json_decref(). Missing file: NULL with ERROR_FAILED. */
 json_t *json_read_file(const char *path, size_t limit, struct error *err);
 json_t *json_read_text(const char *bytes, size_t size, const char *name, struct error *err);
-/* One line of a file that has a value on each. */
+/* One line of a file that has a value on each; they count from 1. */
 json_t *json_read_line(const char *bytes, size_t size, const char *file, unsigned number, struct error *err);
 
 bool json_get_u64(const json_t *object, const char *key, const char *file, uint64_t *value,

@@ -92,8 +92,8 @@ static bool build_for(const struct command *command, struct probe_request *reque
     if (ending == PROBE_NOT_STARTED)
         return false;
     if (!builder.is_built)
-        fprintf(stderr, "phiplan: the kernels of '%s' are not kept: %s; phirun will compile them, which takes time\n",
-                device->short_name, reason[0] ? reason : builder.has_begun ? builder.reason : "it is not there");
+        command_say("the kernels of '%s' are not kept: %s; phirun will compile them, which takes time",
+                    device->short_name, reason[0] ? reason : builder.has_begun ? builder.reason : "it is not there");
     return true;
 }
 

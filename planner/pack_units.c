@@ -96,8 +96,7 @@ bool pack_units(const struct command *command, const struct model *model, struct
     if (*command->interrupted)
         return error_set(err, ERROR_INTERRUPTED, "interrupted while packing weights; no plan was changed");
     if (!ok)
-        fprintf(stderr, "phiplan: %s; phirun will pack the rest in memory at every start, which takes time\n",
-                reason.text);
+        command_say("%s; phirun will pack the rest in memory at every start, which takes time", reason.text);
     return true;
 }
 
@@ -181,9 +180,9 @@ bool plan_command_collect(const struct command *command, struct error *err) {
         if (kept.count)
             qsort(kept.files, kept.count, sizeof *kept.files, by_identity);
         sweep(root, &kept, &swept);
-        fprintf(stderr, "phiplan: removed %u superseded plan%s and %u file%s of packed weights (%.1f MB)\n",
-                collected.plans, collected.plans == 1 ? "" : "s", swept.files, swept.files == 1 ? "" : "s",
-                1e-6 * (double)swept.bytes);
+        command_say("removed %u superseded plan%s and %u file%s of packed weights (%.1f MB)", collected.plans,
+                    collected.plans == 1 ? "" : "s", swept.files, swept.files == 1 ? "" : "s",
+                    1e-6 * (double)swept.bytes);
     }
     free(kept.files);
     plan_store_close(store);

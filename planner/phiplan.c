@@ -4,7 +4,6 @@
 #include "planner/plan_commands.h"
 #include "planner/probe_child.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +45,7 @@ int main(int argc, char **argv) {
     if (plan_options_parse(argc, argv, &options, &err) && run(&options, &err))
         return 0;
     if (err.text[0])
-        fprintf(stderr, "phiplan: %s\n", err.text);
+        command_say("%s", err.text);
     if (interrupted_by && err.kind != ERROR_USAGE)
         return 128 + interrupted_by;
     return err.kind == ERROR_NONE ? 1 : error_exit_code(err.kind);

@@ -92,6 +92,14 @@ void command_say(const char *format, ...) {
     fprintf(stderr, "phiplan: %s\n", sentence);
 }
 
+void command_say_lines(const struct text *lines) {
+    for (const char *line = lines->bytes; *line;) {
+        const size_t length = strcspn(line, "\n");
+        command_say("%.*s", (int)length, line);
+        line += length + (line[length] == '\n');
+    }
+}
+
 /* ---- the plan ---- */
 
 /* Only the devices that hold something count. */
@@ -153,10 +161,10 @@ static bool save_tuning(struct plan_store *store, const struct machine *machine,
             choice.seconds = 1e9 / rates->gemm_prefill_ops_per_s[t];
             if (device_rates_prefer_gemm(rates, (enum tensor_type)t)) {
                 snprintf(choice.variant, sizeof choice.variant, "clblast");
-                fprintf(stderr, "phiplan: '%s' multiplies passes of %s weights by CLBlast, %.1f times as fast; its sums "
-                        "are in an order of their own, so that results there may differ in their last bits\n",
-                        device->short_name, choice.format,
-                        rates->gemm_prefill_ops_per_s[t] / rates->prefill_ops_per_s[t]);
+                command_say("'%s' multiplies passes of %s weights by CLBlast, %.1f times as fast; its sums are in an "
+                            "order of their own, so that results there may differ in their last bits",
+                            device->short_name, choice.format,
+                            rates->gemm_prefill_ops_per_s[t] / rates->prefill_ops_per_s[t]);
             }
             if (!plan_store_save_tuning(store, device, &choice, err))
                 return false;
@@ -248,7 +256,7 @@ bool command_make_plan(const struct command *command, const struct plan_request 
         source.stream_bytes_per_s = stream_rate_measure(model, &host);
     bool planned = chooses ? weights_choose(model, &source, &request, &made, figures, &notes, err)
                            : plan_make(&source, &request, &made, &notes, err);
-    fputs(notes.bytes, stderr);
+    command_say_lines(&notes);
     if (!planned)
         goto cleanup;
     snprintf(made.plan->name, sizeof made.plan->name, "%s", options->name ? options->name : "default");
@@ -280,7 +288,7 @@ bool plan_command_devices(const struct command *command, struct error *err) {
     else if (ok)
         device_report_table(&machine.devices, &text);
     if (ok && !machine.devices.count && !command->options->json)
-        fputs("phiplan: this machine has no OpenCL driver; install one such as pocl-opencl-icd\n", stderr);
+        command_say("this machine has no OpenCL driver; install one such as pocl-opencl-icd");
     ok = ok && command_print(&text, err);
     text_release(&text);
     machine_release(&machine);

@@ -33,12 +33,14 @@ static void add(struct differences *all, const char *what, const char *a, const 
     snprintf(entry->values[1], sizeof entry->values[1], "%s", b);
 }
 
-/* Three digits, or all before the point: "1.18e+04" is nothing to read. */
-static void add_number(struct differences *all, const char *what, double a, double b) {
-    char one[64], other[64];
-    snprintf(one, sizeof one, a >= 100 ? "%.0f" : "%.3g", a);
-    snprintf(other, sizeof other, b >= 100 ? "%.0f" : "%.3g", b);
-    add(all, what, one, other);
+static void add_rate(struct differences *all, const char *what, double a, double b) {
+    char one[24], other[24];
+    add(all, what, plan_rate_text(a, one), plan_rate_text(b, other));
+}
+
+static void add_seconds(struct differences *all, const char *what, double a, double b) {
+    char one[24], other[24];
+    add(all, what, plan_seconds_text(a, one), plan_seconds_text(b, other));
 }
 
 static void add_size(struct differences *all, const char *what, uint64_t a, uint64_t b) {
@@ -148,12 +150,12 @@ static uint32_t count_moved(const struct plan *const plans[2], uint64_t *bytes) 
 }
 
 static void compare_predictions(struct differences *all, const struct plan *a, const struct plan *b) {
-    add_number(all, "prefill tok/s", a->predicted_prefill_tokens_per_s, b->predicted_prefill_tokens_per_s);
-    add_number(all, "decode tok/s", a->predicted_decode_tokens_per_s, b->predicted_decode_tokens_per_s);
-    add_number(all, "decode tok/s at the end", a->predicted_decode_tokens_per_s_end,
-               b->predicted_decode_tokens_per_s_end);
-    add_number(all, "first token s", a->predicted_first_token_s, b->predicted_first_token_s);
-    add_number(all, "workload s", a->predicted_total_s, b->predicted_total_s);
+    add_rate(all, "prefill tok/s", a->predicted_prefill_tokens_per_s, b->predicted_prefill_tokens_per_s);
+    add_rate(all, "decode tok/s", a->predicted_decode_tokens_per_s, b->predicted_decode_tokens_per_s);
+    add_rate(all, "decode tok/s at the end", a->predicted_decode_tokens_per_s_end,
+             b->predicted_decode_tokens_per_s_end);
+    add_seconds(all, "first token", a->predicted_first_token_s, b->predicted_first_token_s);
+    add_seconds(all, "workload", a->predicted_total_s, b->predicted_total_s);
 }
 
 static bool print_json(const struct differences *all, const struct plan *const plans[2], uint32_t moved,

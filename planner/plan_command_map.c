@@ -44,7 +44,7 @@ static bool print_offline(const struct command *command, struct error *err) {
     ok = ok && accelerate_memory_parse(request->max_memory, &memory, &notes, err);
     ok = ok && (model = command_open_model(command, command->options->subject, err)) &&
          accelerate_policy_map(model, request->policy, request->dtype, &memory, &map, err);
-    fputs(notes.bytes, stderr);
+    command_say_lines(&notes);
     device_map_print(&map, &text);
     text_append_char(&text, '\n');
     ok = ok && command_print(&text, err);
@@ -94,7 +94,7 @@ bool plan_command_import(const struct command *command, struct error *err) {
     bool ok = bytes && device_map_read(bytes, size, options->file, &map, err) &&
               device_map_read_request(bytes, size, options->file, !options->kv_given, &request, &notes, err);
     free(bytes);
-    fputs(notes.bytes, stderr);
+    command_say_lines(&notes);
     text_release(&notes);
     snprintf(request.policy, sizeof request.policy, "%s", POLICY_IMPORT);
     ok = ok && command_make_plan(command, &request, &map, err);

@@ -6,7 +6,6 @@
 
 #include "planner/plan_report.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +23,7 @@ bool plan_command_list(const struct command *command, struct error *err) {
     else if (ok)
         plan_list_table(plans, count, &text);
     if (ok && !count && !command->options->json)
-        fputs("phiplan: no plan is stored yet; make one with phiplan MODEL\n", stderr);
+        command_say("no plan is stored yet; make one with phiplan MODEL");
     ok = ok && command_print(&text, err);
     plan_store_free_plans(plans, count);
     plan_store_close(store);

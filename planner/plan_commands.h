@@ -64,4 +64,7 @@ bool command_print(struct text *text, struct error *err);
 /* A sentence to stderr after "phiplan: ", defused: for those with names from stores and models. */
 void command_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The same of each line. */
+void command_say_lines(const struct text *lines);
+
 #endif

@@ -54,7 +54,7 @@ JSON
 run "$phiplan" "$only" --policy hf-sequential --max-memory 0=8GiB,1=3GiB,cpu=24GiB --dry-run --format accelerate
 equal "without --dtype the config's type counts" '{"": 0}' "$out"
 run "$phiplan" "$only" --policy hf-sequential --dtype float32 --max-memory 0=8Gb,cpu=24GiB --dry-run --format accelerate
-expect "bits are warned of" 0 "'8Gb' counts bits"
+expect "bits are warned of" 0 "phiplan: --max-memory: '8Gb' counts bits"
 run "$phiplan" "$only" --policy hf-auto --max-memory gpu0=8GiB --dry-run --format accelerate
 expect "a name of ours is no device of Accelerate's" 2 "knows numbers, cpu and disk"
 run "$phiplan" "$only" --policy hf-auto --max-memory 0=50% --dry-run --format accelerate
@@ -79,6 +79,11 @@ equal "it exports as a map" '{"model.embed_tokens": "cpu", "model.layers.0": "cp
 cp "$work/out" "$work/cpu.json"
 run "$phiplan" import "$work/cpu.json" "$model" --dry-run
 expect "which can be imported" 0 "policy import"
+odd="$work/odd$(printf '\033')[1m.json"
+"$phiplan" export 1 > "$odd" 2> /dev/null
+run "$phiplan" import "$odd" "$model" --dry-run
+expect "what import does not take is said, without what a file's name would do to a terminal" 0 \
+    "phiplan: '$work/odd?[1m.json' was made with --devices"
 cat > "$work/map.json" <<'JSON'
 {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "cpu1", "model.layers.2.self_attn": "cpu0",
  "model.layers.2.input_layernorm": "cpu0", "model.layers.2": "cpu1", "model.norm": "cpu1", "lm_head": "cpu0"}

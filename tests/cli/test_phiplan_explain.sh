@@ -111,6 +111,7 @@ if [ "$two" -gt 1 ] && "$phiplan" devices --json | grep -q '"device": "cpu1"'; t
     run "$phiplan" diff 1 2
     expect "two plans are compared" 0 "--policy"
     expect "unit by unit" 0 "elsewhere"
+    true_that "with seconds as a plan's table has them" grep -Eq '^workload +[0-9.]+ s +[0-9.]+ s$' "$work/out"
     run "$phiplan" diff default split
     expect "also by their names" 0 "--policy"
     run "$phiplan" diff 1 2 --json
