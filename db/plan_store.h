@@ -18,15 +18,18 @@ struct plan_store;
 /* $PHI_STORE, else $XDG_DATA_HOME/phi/plans.db, else ~/.local/share/phi/plans.db.
  * The caller owns the string. */
 char *plan_store_default_path(struct error *err);
+/* The same whatever $PHI_STORE says. */
+char *plan_store_home_path(struct error *err);
 
 enum store_mode {
     STORE_CREATE,     /* open, make or migrate: phiplan */
-    STORE_EXISTING    /* must exist: phirun */
+    STORE_EXISTING,   /* must exist: phirun */
+    STORE_TO_READ     /* must exist, and keeps every byte; refused where the newest plans cannot be seen */
 };
 
-/* NULL on failure. A missing or empty file with STORE_EXISTING: ERROR_NO_PLAN. A file
+/* NULL on failure. A missing or empty file without STORE_CREATE: ERROR_NO_PLAN. A file
  * that is there but cannot be written, or lies in a folder that cannot, is opened
- * read-only in both modes; saving then fails with a sentence that says so. */
+ * read-only in any mode; saving then fails with a sentence that says so. */
 struct plan_store *plan_store_open(const char *path, enum store_mode mode, struct error *err);
 void plan_store_close(struct plan_store *store);             /* NULL is fine */
 bool plan_store_is_read_only(const struct plan_store *store);
@@ -134,11 +137,15 @@ bool plan_store_save_artifact(struct plan_store *store, struct artifact_record *
 bool plan_store_artifact_paths(struct plan_store *store, const struct plan *plan, char ***paths,
                                struct error *err);
 
-/* Forget superseded plans and the artifacts that no plan left refers to. `keep` is called
- * with the path of each artifact that stays. */
+/* Called with the path of an artifact that is in use; false: out of memory. */
+typedef bool artifact_keep(void *context, const char *path);
+/* Call it for all that plans use, superseded ones included. */
+bool plan_store_keep_artifacts(struct plan_store *store, artifact_keep *keep, void *context, struct error *err);
+
+/* Forget superseded plans and the artifacts that no plan left refers to; call `keep` for the rest. */
 struct collected { uint32_t plans, artifacts; };
-bool plan_store_collect(struct plan_store *store, struct collected *collected,
-                        bool (*keep)(void *context, const char *path), void *context, struct error *err);
+bool plan_store_collect(struct plan_store *store, struct collected *collected, artifact_keep *keep, void *context,
+                        struct error *err);
 
 /* ---- tuning ---- */
 

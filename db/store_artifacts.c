@@ -79,11 +79,11 @@ bool plan_store_artifact_paths(struct plan_store *store, const struct plan *plan
     return ok;
 }
 
-static bool keep_rest(struct plan_store *store, const char *what, bool (*keep)(void *context, const char *path),
-                      void *context, struct error *err) {
+bool plan_store_keep_artifacts(struct plan_store *store, artifact_keep *keep, void *context, struct error *err) {
+    static const char what[] = "list packed weights in use";
     struct statement list;
     bool failed = true;
-    if (statement_open(&list, store, what, "SELECT path FROM artifact", err)) {
+    if (statement_open(&list, store, what, "SELECT path FROM artifact WHERE id IN (SELECT artifact FROM shard)", err)) {
         char path[4096];
         while (statement_row(&list, &failed, err)) {
             take_text(&list, path, sizeof path);
@@ -97,8 +97,8 @@ static bool keep_rest(struct plan_store *store, const char *what, bool (*keep)(v
     return !failed;
 }
 
-bool plan_store_collect(struct plan_store *store, struct collected *collected,
-                        bool (*keep)(void *context, const char *path), void *context, struct error *err) {
+bool plan_store_collect(struct plan_store *store, struct collected *collected, artifact_keep *keep, void *context,
+                        struct error *err) {
     static const char what[] = "remove what no plan needs";
     *collected = (struct collected){ 0 };
     if (!store_begin_write(store, what, err))
@@ -108,6 +108,6 @@ bool plan_store_collect(struct plan_store *store, struct collected *collected,
     ok = ok && store_execute(store, "DELETE FROM artifact WHERE id NOT IN (SELECT artifact FROM shard "
                              "WHERE artifact IS NOT NULL)", what, err);
     collected->artifacts = ok ? (uint32_t)sqlite3_changes(store->db) : 0;
-    ok = ok && keep_rest(store, what, keep, context, err);
+    ok = ok && plan_store_keep_artifacts(store, keep, context, err);
     return store_end(store, ok, what, err);
 }

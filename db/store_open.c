@@ -12,21 +12,33 @@
 
 #define BUSY_TIMEOUT_MS 5000
 
+/* The caller owns it; NULL where memory ran out. */
+static char *take_path(struct text *path, struct error *err) {
+    char *result = text_take(path);
+    if (!result)
+        error_set(err, ERROR_FAILED, "cannot name the plan database: out of memory");
+    text_release(path);
+    return result;
+}
+
+char *plan_store_home_path(struct error *err) {
+    struct text path;
+    text_init(&path);
+    if (user_folder_append(&path, USER_DATA, "plans.db"))
+        return take_path(&path, err);
+    error_set(err, ERROR_FAILED, "neither 'PHI_STORE', 'XDG_DATA_HOME' nor 'HOME' is set; say with --db "
+              "FILE where the plan database is");
+    return NULL;
+}
+
 char *plan_store_default_path(struct error *err) {
     const char *file = getenv("PHI_STORE");
     struct text path;
+    if (!file || !*file)
+        return plan_store_home_path(err);
     text_init(&path);
-    if (file && *file)
-        text_append(&path, file);
-    else if (!user_folder_append(&path, USER_DATA, "plans.db"))
-        error_set(err, ERROR_FAILED, "neither 'PHI_STORE', 'XDG_DATA_HOME' nor 'HOME' is set; say with --db "
-                  "FILE where the plan database is");
-    bool found = path.length > 0;
-    char *result = found ? text_take(&path) : NULL;
-    if (found && !result)
-        error_set(err, ERROR_FAILED, "cannot name the plan database: out of memory");
-    text_release(&path);
-    return result;
+    text_append(&path, file);
+    return take_path(&path, err);
 }
 
 static bool make_folders(const char *path, struct error *err) {
@@ -87,7 +99,7 @@ static bool connect_to(struct plan_store *store, const char *name, int flags, st
     return store_failed(store, err, "open the store");
 }
 
-static bool connect_read_only(struct plan_store *store, struct error *err) {
+static bool connect_read_only(struct plan_store *store, enum store_mode mode, struct error *err) {
     store->read_only = true;
     /* A log that is still there holds plans that an immutable view would miss; with its
      * index beside it SQLite can read both. */
@@ -97,8 +109,13 @@ static bool connect_read_only(struct plan_store *store, struct error *err) {
         return error_set(err, ERROR_FAILED, "cannot open plan database '%s': out of memory", store->path);
     bool has_log = stat(log, &status) == 0 && status.st_size > 0;
     free(log);
-    if (has_log && connect_to(store, store->path, SQLITE_OPEN_READONLY, NULL))
-        return true;
+    if (has_log) {
+        bool must_see = mode == STORE_TO_READ;
+        if (connect_to(store, store->path, SQLITE_OPEN_READONLY, must_see ? err : NULL))
+            return true;
+        if (must_see)
+            return false;
+    }
     char *uri = immutable_uri(store->path);
     if (!uri)
         return error_set(err, ERROR_FAILED, "cannot open plan database '%s': out of memory", store->path);
@@ -109,7 +126,7 @@ static bool connect_read_only(struct plan_store *store, struct error *err) {
 
 struct plan_store *plan_store_open(const char *path, enum store_mode mode, struct error *err) {
     struct stat status;
-    if (mode == STORE_EXISTING && stat(path, &status) != 0 && (errno == ENOENT || errno == ENOTDIR)) {
+    if (mode != STORE_CREATE && stat(path, &status) != 0 && (errno == ENOENT || errno == ENOTDIR)) {
         error_set(err, ERROR_NO_PLAN, "there is no plan database '%s'; run phiplan first", path);
         return NULL;
     }
@@ -123,8 +140,8 @@ struct plan_store *plan_store_open(const char *path, enum store_mode mode, struc
     }
     pthread_mutex_init(&store->lock, NULL);
     bool is_there = access(path, F_OK) == 0, ok;
-    if (is_there && !can_be_written(path))
-        ok = connect_read_only(store, err);
+    if (mode == STORE_TO_READ || (is_there && !can_be_written(path)))
+        ok = connect_read_only(store, mode, err);
     else
         ok = connect_to(store, path, SQLITE_OPEN_READWRITE | (mode == STORE_CREATE ? SQLITE_OPEN_CREATE : 0), err);
     enum store_change change = mode == STORE_CREATE && !store->read_only ? STORE_MAY_CHANGE : STORE_MUST_FIT;

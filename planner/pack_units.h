@@ -12,7 +12,4 @@
 bool pack_units(const struct command *command, const struct model *model, struct plan_store *store,
                 struct plan *plan, struct error *err);
 
-/* phiplan gc */
-bool plan_command_collect(const struct command *command, struct error *err);
-
 #endif

@@ -1,6 +1,5 @@
 /* phiplan: plans a model onto the OpenCL devices of this machine and keeps the plan. */
 #include "common/interruption.h"
-#include "planner/pack_units.h"
 #include "planner/plan_commands.h"
 #include "planner/probe_child.h"
 

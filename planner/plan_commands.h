@@ -24,6 +24,7 @@ bool plan_command_import(const struct command *command, struct error *err);
 bool plan_command_check(const struct command *command, struct error *err);
 bool plan_command_why(const struct command *command, struct error *err);
 bool plan_command_diff(const struct command *command, struct error *err);
+bool plan_command_collect(const struct command *command, struct error *err);
 
 /* ---- shared by them ---- */
 

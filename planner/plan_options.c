@@ -27,7 +27,7 @@ const char plan_options_help[] =
     "       phiplan import FILE MODEL        plan by a device map of Accelerate, or\n"
     "                                        by what export --format json wrote\n"
     "       phiplan gc                       remove superseded plans and packed\n"
-    "                                        weights that no plan uses\n"
+    "                                        weights that no plan of any --db uses\n"
     "\n"
     "MODEL is a directory with config.json and *.safetensors, a .gguf file, or\n"
     "org/name[@revision] in the local Hugging Face cache. Nothing is downloaded.\n"

@@ -212,6 +212,47 @@ static void packed_weights_that_are_gone_do_not_cost_the_plan(void **state) {
     plan_store_close(store);
 }
 
+static bool count_kept(void *context, const char *path) {
+    uint32_t *kept = context;
+    if (strcmp(path, "/cache/attn.0") == 0)
+        ++*kept;
+    else
+        *kept += 100;
+    return true;
+}
+
+static void packed_weights_are_in_use_until_their_plans_are_collected(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    int64_t model;
+    struct plan_store *store = test_store(test_path("in-use.db"), &model);
+    struct artifact_record used = { .unit = "attn.0", .part_end = 4, .format = "keep", .layout = "r16", .version = 1,
+                                    .path = "/cache/attn.0", .size_bytes = 4096 }, unused = used;
+    snprintf(unused.unit, sizeof unused.unit, "attn.1");
+    snprintf(unused.path, sizeof unused.path, "/cache/attn.1");
+    ASSERT_OK(plan_store_save_artifact(store, &used, false, &err), err);
+    ASSERT_OK(plan_store_save_artifact(store, &unused, false, &err), err);
+    struct plan *plan = test_plan(2, "default");
+    plan->shards[1].artifact = used.id;
+    ASSERT_OK(plan_store_save_plan(store, model, plan, &err), err);
+    uint32_t kept = 0;
+    ASSERT_OK(plan_store_keep_artifacts(store, count_kept, &kept, &err), err);
+    assert_int_equal(kept, 1);
+    plan->shards[1].artifact = 0;
+    ASSERT_OK(plan_store_save_plan(store, model, plan, &err), err);   /* the first one is superseded */
+    kept = 0;
+    ASSERT_OK(plan_store_keep_artifacts(store, count_kept, &kept, &err), err);
+    assert_int_equal(kept, 1);
+    struct collected collected;
+    kept = 0;
+    ASSERT_OK(plan_store_collect(store, &collected, count_kept, &kept, &err), err);
+    assert_int_equal(kept, 0);
+    assert_int_equal(collected.plans, 1);
+    assert_int_equal(collected.artifacts, 2);
+    plan_free(plan);
+    plan_store_close(store);
+}
+
 static void a_sliced_unit_shows_as_part(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -456,6 +497,7 @@ int main(void) {
         cmocka_unit_test(an_unsound_plan_is_not_saved),
         cmocka_unit_test(moving_shards_by_sql_moves_the_bytes),
         cmocka_unit_test(packed_weights_that_are_gone_do_not_cost_the_plan),
+        cmocka_unit_test(packed_weights_are_in_use_until_their_plans_are_collected),
         cmocka_unit_test(a_sliced_unit_shows_as_part),
         cmocka_unit_test(streamed_units_show_as_such),
         cmocka_unit_test(the_views_read_well_in_a_shell),

@@ -361,6 +361,58 @@ static void a_store_in_a_read_only_place_can_be_read(void **state) {
         SKIP_BECAUSE("cannot become a user who may read but not write '%s'", path);
 }
 
+static void a_store_that_is_only_read_keeps_every_byte(void **state) {
+    (void)state;
+    struct error err = { 0 };
+    const char *path = test_path("borrowed.db");
+    char log[5000], index[5000];
+    snprintf(log, sizeof log, "%s-wal", path);
+    snprintf(index, sizeof index, "%s-shm", path);
+    int64_t model;
+    plan_store_close(test_store(path, &model));
+    assert_int_equal(exit_of(start_saver(path, "default", 1, 0)), 0);
+    struct plan_store *store = plan_store_open(path, STORE_TO_READ, &err);
+    ASSERT_OK(store != NULL, err);
+    assert_int_not_equal(access(log, F_OK), 0);
+    assert_int_not_equal(access(index, F_OK), 0);
+    plan_store_close(store);
+
+    /* The newest plan is in the log of a process that did not close the store. */
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        store = plan_store_open(path, STORE_CREATE, &err);
+        _exit(store && plan_store_save_plan(store, model, test_plan(2, "second"), &err) ? 0 : 1);
+    }
+    assert_int_equal(exit_of(child), 0);
+    size_t size, size_after, log_size, log_size_after;
+    char *bytes = file_read_all(path, 1 << 24, &size, &err), *logged = file_read_all(log, 1 << 24, &log_size, &err);
+    ASSERT_OK(bytes && logged && log_size, err);
+    store = plan_store_open(path, STORE_TO_READ, &err);
+    ASSERT_OK(store != NULL, err);
+    assert_true(plan_store_is_read_only(store));
+    struct plan *plan = plan_store_newest_plan(store, &err);
+    ASSERT_OK(plan != NULL, err);
+    assert_string_equal(plan->name, "second");
+    plan_free(plan);
+    plan_store_close(store);
+    char *after = file_read_all(path, 1 << 24, &size_after, &err);
+    char *logged_after = file_read_all(log, 1 << 24, &log_size_after, &err);
+    ASSERT_OK(after && logged_after, err);
+    assert_true(size == size_after && memcmp(bytes, after, size) == 0);
+    assert_true(log_size == log_size_after && memcmp(logged, logged_after, log_size) == 0);
+
+    /* Where the log cannot be read, an older state is not taken for the newest. */
+    assert_int_equal(unlink(log), 0);
+    assert_int_equal(mkdir(log, 0700), 0);
+    assert_null(plan_store_open(path, STORE_TO_READ, &err));
+    assert_non_null(strstr(err.text, path));
+    free(bytes);
+    free(logged);
+    free(after);
+    free(logged_after);
+}
+
 static void an_older_store_is_brought_up_to_date(void **state) {
     (void)state;
     struct error err = { 0 };
@@ -469,6 +521,7 @@ int main(void) {
         cmocka_unit_test(damage_is_survived_and_named),
         cmocka_unit_test(a_view_without_end_is_given_up),
         cmocka_unit_test(a_store_in_a_read_only_place_can_be_read),
+        cmocka_unit_test(a_store_that_is_only_read_keeps_every_byte),
         cmocka_unit_test(an_older_store_is_brought_up_to_date),
         cmocka_unit_test(a_store_with_older_views_serves_until_it_is_written),
         cmocka_unit_test(every_column_is_explained),
