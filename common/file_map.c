@@ -75,6 +75,18 @@ char *file_read_all(const char *path, size_t limit, size_t *size, struct error *
     return bytes;
 }
 
+bool file_write_all(int descriptor, const void *bytes, size_t size) {
+    for (size_t done = 0; done < size;) {
+        ssize_t written = write(descriptor, (const char *)bytes + done, size - done);
+        if (written == 0)
+            errno = ENOSPC;
+        if (written == 0 || (written < 0 && errno != EINTR))
+            return false;
+        done += written > 0 ? (size_t)written : 0;
+    }
+    return true;
+}
+
 bool file_map_range(struct file_map *map, const char *path, uint64_t offset, uint64_t size,
                     struct error *err) {
     *map = (struct file_map){ 0 };

@@ -39,4 +39,7 @@ bool file_read_at(int descriptor, const char *path, uint64_t offset, void *targe
  * *size). Refuses files larger than `limit`. The caller owns the string. */
 char *file_read_all(const char *path, size_t limit, size_t *size, struct error *err);
 
+/* Write all of it where the descriptor is, on after interruptions and partial writes. False: errno says why. */
+bool file_write_all(int descriptor, const void *bytes, size_t size);
+
 #endif

@@ -1,5 +1,6 @@
 #include "common/own_key.h"
 
+#include "common/file_map.h"
 #include "common/model.h"
 #include "common/temporary_file.h"
 #include "common/user_folder.h"
@@ -30,7 +31,7 @@ static bool make(const char *path, struct error *err) {
     if (file < 0)
         return error_prefix(err, "cannot make the key of compiled kernels");
     bool ok = getrandom(fresh, sizeof fresh, 0) == (ssize_t)sizeof fresh &&
-              write(file, fresh, sizeof fresh) == (ssize_t)sizeof fresh && fsync(file) == 0;
+              file_write_all(file, fresh, sizeof fresh) && fsync(file) == 0;
     if (ok)
         ok = temporary_file_finish(file, draft, path, TAKE_FREE) || errno == EEXIST;
     else

@@ -118,13 +118,7 @@ bool store_list_save(struct store_list *list, struct error *err) {
     for (size_t i = 0; i < list->count; i++)
         text_append_format(&text, "%s\n", list->paths[i]);
     errno = ENOMEM;
-    bool ok = !text.failed;
-    for (size_t done = 0; ok && done < text.length;) {
-        ssize_t written = write(file, text.bytes + done, text.length - done);
-        ok = written > 0;
-        done += ok ? (size_t)written : 0;
-    }
-    ok = ok && fsync(file) == 0;
+    bool ok = !text.failed && file_write_all(file, text.bytes, text.length) && fsync(file) == 0;
     text_release(&text);
     if (!ok)
         temporary_file_drop(file, temporary);

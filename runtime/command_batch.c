@@ -196,12 +196,7 @@ static bool write_result(const struct batch *batch, json_t *object, struct error
     if (!text)
         return error_set(err, ERROR_FAILED, "cannot write a result: out of memory");
     text[size++] = '\n';   /* in place of the NUL: one line, one write, where it is not a pipe */
-    bool ok = true;
-    for (size_t at = 0; ok && at < size;) {
-        ssize_t written = write(batch->output, text + at, size - at);
-        at += written > 0 ? (size_t)written : 0;
-        ok = written > 0 || (written < 0 && errno == EINTR);
-    }
+    bool ok = file_write_all(batch->output, text, size);
     if (ok && !batch->to_standard_output)
         ok = fsync(batch->output) == 0 || errno == EINVAL;
     if (!ok && batch->to_standard_output)

@@ -153,12 +153,7 @@ static bool write_file(const char *path, const struct text *image, struct error 
     int descriptor = temporary_file_create(path, &temporary, err);
     if (descriptor < 0)
         return false;
-    bool ok = true;
-    for (size_t at = 0; ok && at < image->length;) {
-        ssize_t count = write(descriptor, image->bytes + at, image->length - at);
-        ok = count > 0 || (count < 0 && errno == EINTR);
-        at += count > 0 ? (size_t)count : 0;
-    }
+    bool ok = file_write_all(descriptor, image->bytes, image->length);
     if (ok)
         ok = temporary_file_finish(descriptor, temporary, path, TAKE_ANY);
     else

@@ -2,11 +2,14 @@
 
 #include "common/file_map.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* A file of `size` bytes where byte i is i * 7. */
@@ -111,6 +114,36 @@ static void a_text_file_ends_with_a_nul_that_is_not_counted(void **state) {
     assert_non_null(strstr(err.text, "38 bytes"));
 }
 
+/* A pipe takes a part at a time. */
+static void a_write_is_whole_or_errno_says_why(void **state) {
+    (void)state;
+    enum { SIZE = 300000 };
+    static unsigned char sent[SIZE], got[SIZE];
+    int ends[2], status;
+    for (size_t i = 0; i < SIZE; i++)
+        sent[i] = (unsigned char)(i * 7);
+    assert_int_equal(pipe(ends), 0);
+    pid_t writer = fork();
+    assert_true(writer >= 0);
+    if (!writer)
+        _exit(file_write_all(ends[1], sent, SIZE) ? 0 : 1);
+    close(ends[1]);
+    size_t count = 0;
+    for (ssize_t more; (more = read(ends[0], got + count, SIZE - count)) > 0;)
+        count += (size_t)more;
+    close(ends[0]);
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+    assert_int_equal(status, 0);
+    assert_int_equal(count, SIZE);
+    assert_memory_equal(got, sent, SIZE);
+    int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    assert_true(full >= 0);
+    assert_false(file_write_all(full, sent, 5));
+    assert_int_equal(errno, ENOSPC);
+    assert_true(file_write_all(full, sent, 0));
+    close(full);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_range_is_mapped_wherever_it_starts),
@@ -119,6 +152,7 @@ int main(void) {
         cmocka_unit_test(reads_are_whole_or_an_error),
         cmocka_unit_test(what_is_no_regular_file_is_refused_without_waiting),
         cmocka_unit_test(a_text_file_ends_with_a_nul_that_is_not_counted),
+        cmocka_unit_test(a_write_is_whole_or_errno_says_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
