@@ -71,7 +71,7 @@ static const struct option_row rows[] = {
     { OPTION_PLAN, "plan", "NAME|ID", DEVICES & ~IN(COMMAND_COMPARE), "which plan of the model (default: default)" },
     { OPTION_DB, "db", "FILE", DEVICES, "the store (default: $PHI_STORE, else per user)" },
     { OPTION_VERIFY, "verify", NULL, DEVICES, "hash the model's files again" },
-    { OPTION_REPLAN, "replan", NULL, DEVICES, "where no plan fits, run phiplan first" },
+    { OPTION_REPLAN, "replan", NULL, DEVICES & ~IN(COMMAND_COMPARE), "where no plan fits, run phiplan first" },
     { OPTION_JSON, "json", NULL, GENERATE | TOKENIZE | SCORES, "one JSON object on standard output" },
     { 'v', "verbose", NULL, DEVICES, "settings, bytes and times, on standard error" },
     { OPTION_HELP, "help", NULL, ALL, "this text" },

@@ -30,6 +30,8 @@ run "$phirun" compare "$model" 1 7 --ids "1,2,3,4"
 expect "a number that no plan has is named" 3 "there is no plan 7"
 run "$phirun" compare "$model" default --ids "$ids"
 expect "one plan is not two" 2 "two plans"
+run "$phirun" compare "$model" default other --ids "$ids" --replan
+expect "which of two plans to make again cannot be said" 2 "no option '--replan'"
 
 run "$phirun" "$model" --ids "$prompt" -n 20 --num-beams 3 --num-return-sequences 2 --json
 equal "beams give as many sequences as asked for" 2 "$(sqlite3 :memory: "select json_array_length(readfile('$work/out'), '$.sequences')")"
