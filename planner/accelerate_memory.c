@@ -46,7 +46,6 @@ static bool read_amount(void *context, const char *word, struct error *err) {
     if (!word[length])
         return error_set(err, ERROR_USAGE, "--max-memory: '%s' names no device; write for example "
                          "0=8GiB,1=3GiB,cpu=24GiB", word);
-    const char *amount = word + length + 1;
     while (length && isspace((unsigned char)word[length - 1]))
         length--;
     if (length == 3 && strncmp(word, "cpu", 3) == 0)
@@ -58,14 +57,11 @@ static bool read_amount(void *context, const char *word, struct error *err) {
     else
         return error_set(err, ERROR_USAGE, "--max-memory: '%.*s' is no device for a map that Accelerate reads: it "
                          "knows numbers, cpu and disk", (int)(length < 40 ? length : 40), word);
-    if (!size_parse(amount, &size, err))
-        return error_prefix(err, "--max-memory");
+    if (!size_parse_limit("--max-memory", word, &size, reader->notes, err))
+        return false;
     if (size.is_percent)
         return error_set(err, ERROR_USAGE, "--max-memory: '%s' is a part of nothing known: the map is made without "
                          "looking at devices; give an amount such as 8GiB", word);
-    if (size.was_bits)
-        text_append_format(reader->notes, "--max-memory: '%s' counts bits, as Accelerate reads it; write GB, MB or "
-                           "KB for bytes\n", amount);
     return accelerate_memory_add(reader->memory, device, size.bytes, err);
 }
 

@@ -105,22 +105,12 @@ static bool add_limit(void *context, const char *word, struct error *err) {
     struct limits *limits = context;
     char name[64];
     const char *equals = strchr(word, '=');
-    const char *amount = equals ? equals + 1 : word;
     struct limit limit = { .given = true };
     if (!equals && !limits->may_be_bare)
         return error_set(err, ERROR_USAGE, "%s: '%s' names no device; write for example gpu0=8GiB,cpu=24GiB",
                          limits->option, word);
-    if (!size_parse(amount, &limit.size, err))
-        return error_prefix(err, "%s", limits->option);
-    if (limit.size.was_bits)
-        text_append_format(limits->notes, "%s: '%s' counts bits, as Accelerate reads it; write %s for bytes\n",
-                           limits->option, amount, "GB, MB or KB");
-    if (limit.size.is_bare && limit.size.bytes && limit.size.bytes < (1u << 20)) {
-        const unsigned long long bytes = limit.size.bytes;
-        const char *unit = bytes < 128 ? "GiB" : "MiB";
-        text_append_format(limits->notes, "%s: '%s' is %llu bytes; for %llu %s write %llu%s\n", limits->option, word, bytes,
-                           bytes, unit, bytes, unit);
-    }
+    if (!size_parse_limit(limits->option, word, &limit.size, limits->notes, err))
+        return false;
     if (!equals) {
         limits->all = limit;
         return true;

@@ -88,11 +88,8 @@ static bool add_limit(void *context, const char *word, struct error *err) {
     snprintf(name, sizeof name, "%.*s", (int)length, word);
     while (name[0] && isspace((unsigned char)name[strlen(name) - 1]))
         name[strlen(name) - 1] = '\0';
-    if (!size_parse(word + length + 1, &size, err))
-        return error_prefix(err, "--max-memory");
-    if (size.was_bits)
-        text_append_format(limits->notes, "--max-memory: '%s' counts bits, as Accelerate reads it; write GB, MB or "
-                           "KB for bytes\n", word + length + 1);
+    if (!size_parse_limit("--max-memory", word, &size, limits->notes, err))
+        return false;
     if (strcmp(name, "disk") == 0)
         return accelerate_memory_add(limits->memory, DEVICE_MAP_DISK, size.bytes, err);
     uint32_t index;

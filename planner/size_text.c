@@ -78,6 +78,24 @@ bool size_parse(const char *text, struct size_value *value, struct error *err) {
     return refuse(text, err);
 }
 
+bool size_parse_limit(const char *option, const char *word, struct size_value *value, struct text *notes,
+                      struct error *err) {
+    const char *equals = strchr(word, '=');
+    const char *amount = equals ? equals + 1 : word;
+    if (!size_parse(amount, value, err))
+        return error_prefix(err, "%s", option);
+    if (value->was_bits)
+        text_append_format(notes, "%s: '%s' counts bits, as Accelerate reads it; write GB, MB or KB for bytes\n", option,
+                           amount);
+    if (value->is_bare && value->bytes && value->bytes < (1u << 20)) {
+        const unsigned long long bytes = value->bytes;
+        const char *unit = bytes < 128 ? "GiB" : "MiB";
+        text_append_format(notes, "%s: '%s' is %llu bytes; for %llu %s write %llu%s\n", option, word, bytes, bytes, unit,
+                           bytes, unit);
+    }
+    return true;
+}
+
 void size_print(uint64_t bytes, char text[24]) {
     static const char *const names[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
     double amount = (double)bytes;

@@ -3,6 +3,7 @@
 #define PLANNER_SIZE_TEXT_H
 
 #include "common/error.h"
+#include "common/text.h"
 
 #include <stdint.h>
 
@@ -19,6 +20,12 @@ struct size_value {
  * small 'b' counts bits ("3gb" = 375,000,000 bytes). Besides that TiB and TB, a plain
  * whole number of bytes, and "80%". ERROR_USAGE otherwise. */
 bool size_parse(const char *text, struct size_value *value, struct error *err);
+
+/* One word of an option, such as "gpu0=8GiB" of "--max-memory": its amount, after '=' where there is
+ * one. What is probably not meant (bits, or 8 bytes) gets a line in `notes`. ERROR_USAGE names the
+ * option. */
+bool size_parse_limit(const char *option, const char *word, struct size_value *value, struct text *notes,
+                      struct error *err);
 
 /* "512 B", "61 MiB", "1.5 GiB", "7.12 GiB": three significant digits. */
 void size_print(uint64_t bytes, char text[24]);

@@ -295,7 +295,7 @@ static void max_memory_is_read_in_any_order(void **state) {
         assert_int_equal(memory.devices[i].device, expected[i].device);
         assert_int_equal(memory.devices[i].bytes, expected[i].bytes);
     }
-    assert_string_equal(notes.bytes, "");
+    assert_string_equal(notes.bytes, "--max-memory: '0=4096' is 4096 bytes; for 4096 MiB write 4096MiB\n");
     ASSERT_OK(accelerate_memory_parse("0=8Gb", &memory, &notes, &err), err);
     assert_int_equal(memory.devices[0].bytes, 1000000000);
     assert_non_null(strstr(notes.bytes, "8Gb"));
