@@ -23,7 +23,7 @@ devices = json.load(open(sys.argv[1]))["devices"]
 print(len(devices), all(d["bytes_planned"] == d["bytes_loaded"] for d in devices))' "$1"; }
 generate() { run "$phirun" "$1" --ids 5,6,7,8,9 -n 10 --ignore-eos --json; cp "$work/out" "$work/$2"; }
 
-run "$phiplan" "$tiny" --ctx 128 --slices off
+run "$phiplan" "$tiny" --ctx 128 --slices off --pin 'attn.*=cpu0,ffn.*=cpu0,head=cpu0'
 expect "a plan of whole units" 0 "blocks 0-2, head"
 generate "$tiny" whole.json
 expect "runs" 0
