@@ -50,7 +50,7 @@ const char *buffer_role_name(enum buffer_role role) {
         [BUFFER_ACT_Q8] = "act_q8", [BUFFER_ACT_SCALE] = "act_scale", [BUFFER_ACT_SUM] = "act_sum",
         [BUFFER_WIDE] = "wide", [BUFFER_LOGITS] = "logits", [BUFFER_TOKENS] = "tokens",
         [BUFFER_POSITIONS] = "positions", [BUFFER_SEQUENCES] = "sequences", [BUFFER_ROPE] = "rope",
-        [BUFFER_GEMM] = "gemm", [BUFFER_PAGES] = "pages", [BUFFER_STAGE] = "stage",
+        [BUFFER_GEMM] = "gemm", [BUFFER_PAGES] = "pages", [BUFFER_TURNS] = "turns", [BUFFER_STAGE] = "stage",
         [BUFFER_GATHER] = "gather", [BUFFER_WINDOW] = "window",
     };
     return names[role];
@@ -471,7 +471,8 @@ bool device_part_buffers(const struct model *model, const struct part_range *par
 
     if (!add_scratch(&to, BUFFER_SCRATCH, BUFFER_RESIDUAL, n, model->hidden_size, 4))
         return false;
-    if (has_matrices && !add_scratch(&to, BUFFER_SCRATCH, BUFFER_ACT, n, row, 4))
+    if (has_matrices && !(add_scratch(&to, BUFFER_SCRATCH, BUFFER_ACT, n, row, 4)
+                          && add_scratch(&to, BUFFER_SCRATCH, BUFFER_TURNS, 32, 1, 4)))
         return false;
     if (has_matrices && options->numeric == NUMERIC_INT8
         && !(add_scratch(&to, BUFFER_SCRATCH, BUFFER_ACT_Q8, n, blocks * 32, 1)

@@ -62,6 +62,7 @@ enum buffer_role {
     BUFFER_ROPE,        /* [n][rotary_dim / 2][2] float32: cos, sin of each token's position */
     BUFFER_GEMM,        /* float32 rows of a matrix of another type; devices with a library's product */
     BUFFER_PAGES,       /* [sequences][pages of the context] int32: the page table */
+    BUFFER_TURNS,       /* [32] int32: what work-items that share a matrix have taken, see kernels/turns.h */
     BUFFER_STAGE,       /* host staging of hops, [n][hidden] float32, two of them */
     BUFFER_GATHER,      /* the same for slices, [n][activation] float32, two of them, on the device that has
                          * the first part: the whole activation, see common/unit_slice.h */

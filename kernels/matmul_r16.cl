@@ -7,10 +7,11 @@
  *   scales   [tokens][columns / 32]  float    } see kernels/quantise.cl
  *   sums     [tokens][columns / 32]  int32    }
  *   y        [tokens][y_stride]      float; with `accumulate` y + sum
+ *   turns    see kernels/turns.h
  *
  * Rounding: that of kernels/matmul_q8.cl, bit for bit, in every variant of dot4.h.
  *
- * Launch: CPU: any number of work-items of dimension 0 share the groups of rows evenly.
+ * Launch: CPU: a few work-items of dimension 0 share the groups of rows by turns.
  *         DOT4_SCALAR: (rows, tokens / tile rounded up), one a row and a tile of tokens.
  * Speed:  one token: the rate of memory; blocks are read in order, once, and asked for
  *         ahead. More: a group stays in the cache while all tokens pass, TILE at a time,
@@ -19,6 +20,7 @@
 #include "kernels/numerics.h"
 #include "kernels/kernel_args.h"
 #include "kernels/packed_r16.h"
+#include "kernels/turns.h"
 #if defined(DOT4_AVX2) && !HAS_HALVES
 #include "kernels/tile_avx2.h"
 #endif
@@ -123,6 +125,7 @@ static inline void multiply(struct matmul_args args, struct packed_group group, 
 
 #if LANES == 1
 
+#define TURNS_ARGUMENT
 #define RUN(tile)                                                                                     \
     int row = get_global_id(0), first = get_global_id(1) * (tile);                                        \
     if (row >= args.rows || first >= args.token_count)                                                    \
@@ -132,14 +135,17 @@ static inline void multiply(struct matmul_args args, struct packed_group group, 
 
 #else
 
-#define GROUPS_OF_ITEM(group)                                                                             \
-    size_t groups = (args.rows + GROUP_ROWS - 1) / GROUP_ROWS, items = get_global_size(0);                \
-    int end = groups * (get_global_id(0) + 1) / items;                                                    \
-    for (int group = groups * get_global_id(0) / items; group < end; group++)
+#define TURNS_ARGUMENT , global int *turns
+
+/* Each of this work-item's groups, as it takes its turns. */
+#define GROUPS_OF_ITEM(group, least)                                                                      \
+    for (int group, end; take_turn(turns, (args.rows + GROUP_ROWS - 1) / GROUP_ROWS, least, &group, &end);) \
+        for (; group < end; group++)
 
 static inline void run_one(struct matmul_args args, global const uchar *weights, struct inputs x,
-                           global float *y) {
-    GROUPS_OF_ITEM(g)
+                           global float *y, global int *turns) {
+    const int least = 1 + TURN_BYTES / (QUANT_BYTES * max(args.columns / GROUP_COLUMNS, 1));
+    GROUPS_OF_ITEM(g, least)
         multiply(args, find_group(weights, args.rows, args.columns, g), g * GROUP_ROWS, 0, PARTS, x, y, 0, 1);
 }
 
@@ -148,9 +154,9 @@ static inline void run_one(struct matmul_args args, global const uchar *weights,
 /* Four tokens at a time. The last four overlap those before where the count is no
  * multiple; fewer than four go one by one. */
 static inline void run_tiles(struct matmul_args args, global const uchar *weights, struct inputs x,
-                             global float *y) {
+                             global float *y, global int *turns) {
     int blocks = args.columns / GROUP_COLUMNS, last = args.token_count - TILE_TOKENS;
-    GROUPS_OF_ITEM(g) {
+    GROUPS_OF_ITEM(g, 1) {
         struct packed_group group = find_group(weights, args.rows, args.columns, g);
         for (int token = 0; last < 0 && token < args.token_count; token++)
             multiply(args, group, g * GROUP_ROWS, 0, PARTS, x, y, token, 1);
@@ -184,8 +190,8 @@ static inline void run_tiles(struct matmul_args args, global const uchar *weight
 #else
 
 static inline void run_tiles(struct matmul_args args, global const uchar *weights, struct inputs x,
-                             global float *y) {
-    GROUPS_OF_ITEM(g) {
+                             global float *y, global int *turns) {
+    GROUPS_OF_ITEM(g, 1) {
         struct packed_group group = find_group(weights, args.rows, args.columns, g);
         for (int first = 0; first < args.token_count; first += TILE)
             for (int part = 0; part < PARTS; part++)
@@ -198,22 +204,24 @@ static inline void run_tiles(struct matmul_args args, global const uchar *weight
 
 kernel void matmul_one(struct matmul_args args, global const uchar *restrict weights,
                        global const char *restrict values, global const float *restrict scales,
-                       global const int *restrict sums, global float *restrict y) {
+                       global const int *restrict sums, global float *restrict y TURNS_ARGUMENT) {
     struct inputs x = { values, scales, sums };
 #if LANES == 1
     RUN(1);
 #else
-    run_one(args, weights, x, y);
+    run_one(args, weights, x, y, turns);
+    leave_turns(turns);
 #endif
 }
 
 kernel void matmul_tile(struct matmul_args args, global const uchar *restrict weights,
                         global const char *restrict values, global const float *restrict scales,
-                        global const int *restrict sums, global float *restrict y) {
+                        global const int *restrict sums, global float *restrict y TURNS_ARGUMENT) {
     struct inputs x = { values, scales, sums };
 #if LANES == 1
     RUN(TILE);
 #else
-    run_tiles(args, weights, x, y);
+    run_tiles(args, weights, x, y, turns);
+    leave_turns(turns);
 #endif
 }

@@ -5,10 +5,11 @@
  *   weights  [rows][columns]      WEIGHTS_F16 or _BF16, as the file stores them
  *   x        [tokens][columns]    float
  *   y        [tokens][y_stride]   float; with `accumulate` y + sum
+ *   turns    see kernels/turns.h
  *
  * Rounding: that of kernels/matmul_float.cl, bit for bit.
  *
- * Launch: any number of work-items of dimension 0 share the rows evenly; local size 1.
+ * Launch: a few work-items of dimension 0 share the rows by turns; local size 1.
  * Speed:  the 8 partial sums of a row and a token are one chain of fma, each waiting for the
  *         one before: several rows at a time keep the machine busy. One token: the rate of
  *         memory; the rows that come next are asked for ahead. More: TILE tokens meet
@@ -18,6 +19,7 @@
 #include "kernels/numerics.h"
 #include "kernels/kernel_args.h"
 #include "kernels/block_formats.h"
+#include "kernels/turns.h"
 #ifdef ROWS_AVX2
 #include "kernels/tile_rows_avx2.h"
 #endif
@@ -152,12 +154,6 @@ static inline void multiply_any(struct matmul_args args, global const uchar *wei
     store_sum(args, y, token, row, sums);
 }
 
-/* This work-item's rows, in whole steps but for the last one. */
-#define ROWS_OF_ITEM(step, begin, end)                                                              \
-    const size_t shares = ((size_t)args.rows + (step) - 1) / (step), items = get_global_size(0);    \
-    const int begin = (int)(shares * get_global_id(0) / items) * (step);                            \
-    const int end = min((int)(shares * (get_global_id(0) + 1) / items) * (step), args.rows)
-
 static inline bool is_odd(struct matmul_args args) {
     return args.columns % 16 != 0 || args.rows < ONE_ROWS;
 }
@@ -171,22 +167,29 @@ static inline void run_any(struct matmul_args args, global const uchar *weights,
 
 /* The last rows overlap those before where their count is no multiple. */
 kernel void matmul_one(struct matmul_args args, global const uchar *restrict weights,
-                       global const float *restrict x, global float *restrict y) {
-    ROWS_OF_ITEM(ONE_ROWS, begin, end);
-    if (is_odd(args))
-        run_any(args, weights, x, y, begin, end);
-    for (int row = begin; row < end && !is_odd(args); row += ONE_ROWS)
-        multiply_one(args, weights, x, y, min(row, args.rows - ONE_ROWS), row, 0);
+                       global const float *restrict x, global float *restrict y, global int *turns) {
+    const int least = 1 + TURN_BYTES / (ONE_ROWS * BLOCK_BYTES * max(args.columns, 1));
+    int begin, end;
+    while (take_turn(turns, (args.rows + ONE_ROWS - 1) / ONE_ROWS, least, &begin, &end)) {
+        if (is_odd(args))
+            run_any(args, weights, x, y, begin * ONE_ROWS, min(end * ONE_ROWS, args.rows));
+        for (int step = begin; step < end && !is_odd(args); step++)
+            multiply_one(args, weights, x, y, min(step * ONE_ROWS, args.rows - ONE_ROWS), step * ONE_ROWS, 0);
+    }
+    leave_turns(turns);
 }
 
 kernel void matmul_tile(struct matmul_args args, global const uchar *restrict weights,
-                        global const float *restrict x, global float *restrict y) {
-    ROWS_OF_ITEM(TILE_ROWS, begin, end);
+                        global const float *restrict x, global float *restrict y, global int *turns) {
     const int most = BLOCK_VALUES / max(args.columns, 1);   /* a rehearsal has no columns */
-    const int step = clamp(most / TILE_ROWS * TILE_ROWS, TILE_ROWS, BLOCK_ROWS);
-    if (is_odd(args))
-        run_any(args, weights, x, y, begin, end);
-    for (int row = begin; row < end && !is_odd(args); row += step)
-        for (int token = 0; token < args.token_count; token += TILE)
-            multiply_block(args, weights, x, y, row, min(row + step, end), token);
+    const int rows = clamp(most / TILE_ROWS * TILE_ROWS, TILE_ROWS, BLOCK_ROWS);
+    int begin, end;
+    while (take_turn(turns, (args.rows + rows - 1) / rows, 1, &begin, &end)) {
+        if (is_odd(args))
+            run_any(args, weights, x, y, begin * rows, min(end * rows, args.rows));
+        for (int row = begin * rows; row < end * rows && !is_odd(args); row += rows)
+            for (int token = 0; token < args.token_count; token += TILE)
+                multiply_block(args, weights, x, y, row, min(row + rows, args.rows), token);
+    }
+    leave_turns(turns);
 }

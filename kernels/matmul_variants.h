@@ -14,7 +14,7 @@ struct matmul_variant {
     uint32_t rows;             /* of a work-item */
     uint32_t tile;             /* tokens of a work-item of matmul_tile: its TILE */
     uint32_t cpu_local, gpu_local;
-    bool shares_rows;          /* any number of work-items share the rows, each takes all tokens */
+    bool shares_rows;          /* a few work-items share the rows by turns, each takes all tokens */
     bool needs_proof;          /* has machine instructions that a compiler may not take */
     bool (*runs_on)(cl_device_id id);   /* NULL: anywhere */
 };

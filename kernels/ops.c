@@ -96,7 +96,7 @@ struct ops *ops_new(cl_context context, cl_device_id id, cl_command_queue queue,
     ops->store = options->store;
     ops->device = options->device;
     ops->most_rows = options->most_rows;
-    bool fine = build_fixed(ops, err);
+    bool fine = (!options->turns || ops_open_turns(ops, options->turns, err)) && build_fixed(ops, err);
     for (int i = 0; fine && i < TENSOR_TYPE_COUNT; i++) {
         enum tensor_type weights = (enum tensor_type)i;
         bool is_int8 = options->numeric == NUMERIC_INT8 && tensor_type_info(weights)->is_quantised;
@@ -148,6 +148,8 @@ void ops_release(struct ops *ops) {
         if (ops->fixed[i])
             clReleaseKernel(ops->fixed[i]);
     ops_release_matmul(ops);
+    if (ops->turns)
+        clReleaseMemObject(ops->turns);
     while (ops->compiled_count)
         ops_forget_program(ops);
     free(ops->compiled);

@@ -39,6 +39,7 @@ struct ops_options {
     uint64_t most_rows;                     /* of a matrix; with a store */
     const struct kernel_store *store;       /* borrowed during ops_new(); NULL: none */
     const struct device *device;            /* whose kernels the store has; the same */
+    cl_mem turns;                           /* BUFFER_TURNS, used while the ops live; NULL: one of their own */
     enum numeric_class numeric;
     enum kv_type kv_type;
     bool plain_attention;   /* kernels/attention.cl also on a CPU, whose own form is faster; for tests */

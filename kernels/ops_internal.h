@@ -27,6 +27,7 @@ struct ops {
     bool plain_attention;
     uint32_t attention_splits;
     cl_kernel fixed[FIXED_KERNEL_COUNT];                        /* owned */
+    cl_mem turns;              /* a reference; NULL: not needed yet; see kernels/turns.h */
     struct matmul_kernels matmul[2][LAYOUT_COUNT][TENSOR_TYPE_COUNT];   /* by numeric_class */
     cl_kernel embed[TENSOR_TYPE_COUNT];                         /* owned; NULL: not built yet */
     cl_kernel expand[TENSOR_TYPE_COUNT];                        /* the same */
@@ -102,6 +103,8 @@ bool ops_prepare_embed(struct ops *ops, enum tensor_type type, struct error *err
 bool ops_prepare_expand(struct ops *ops, enum tensor_type type, struct error *err);
 bool ops_expand(struct ops *ops, const struct device_matrix *matrix, cl_mem out, uint64_t row, uint64_t rows,
                 struct error *err);
+/* Zeros for kernels/turns.h: in `turns`, which is retained, or in a buffer of its own. */
+bool ops_open_turns(struct ops *ops, cl_mem turns, struct error *err);
 /* A product with the largest matrix is a large grid. */
 bool ops_grid_is_large(const struct ops *ops, const struct matmul_variant *variant);
 

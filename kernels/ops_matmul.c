@@ -1,15 +1,11 @@
 #include "kernels/ops_internal.h"
 
 #include "kernels/matmul_variants.h"
+#include "kernels/turns.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Work-items of a compute unit where they share the rows: few, since each costs the
- * driver about as much as a row, but more than one, since units run unevenly. */
-#define ITEMS_OF_UNIT_ONE 4
-#define ITEMS_OF_UNIT_TILE 16
 
 /* "WEIGHTS_Q4_0" */
 static void write_weights_define(enum tensor_type type, char *define, size_t size) {
@@ -180,9 +176,26 @@ static bool check_matrix(const struct device_matrix *matrix, uint32_t token_coun
     return true;
 }
 
+_Static_assert(TURN_INTS == 32, "BUFFER_TURNS of common/unit_buffers.h");
+
+bool ops_open_turns(struct ops *ops, cl_mem turns, struct error *err) {
+    const cl_int zero = 0;
+    const size_t bytes = TURN_INTS * sizeof zero;
+    cl_int code = CL_SUCCESS;
+    if (turns)
+        clRetainMemObject(turns);
+    else
+        turns = clCreateBuffer(ops->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
+    if (turns)
+        code = clEnqueueFillBuffer(ops->queue, turns, &zero, sizeof zero, 0, bytes, 0, NULL, NULL);
+    ops->turns = turns;
+    return code == CL_SUCCESS || opencl_failed(err, code, "cannot create a buffer of %zu bytes", bytes);
+}
+
+/* `arguments` has room for one more. */
 static bool launch_matmul(struct ops *ops, enum numeric_class numeric, const struct device_matrix *matrix,
-                          const struct matmul_args *args, const struct kernel_argument *arguments,
-                          size_t argument_count, struct error *err) {
+                          const struct matmul_args *args, struct kernel_argument *arguments, size_t argument_count,
+                          struct error *err) {
     const struct matmul_kernels *kernels = &ops->matmul[numeric][matrix->layout][matrix->type];
     if (!kernels->variant && !ops_prepare_matmul(ops, numeric, matrix->layout, matrix->type, NULL, err))
         return false;
@@ -193,8 +206,10 @@ static bool launch_matmul(struct ops *ops, enum numeric_class numeric, const str
         variant->cpu_local, variant->gpu_local
     };
     if (variant->shares_rows) {
-        size_t most = (size_t)ops->compute_units * (tokens > 1 ? ITEMS_OF_UNIT_TILE : ITEMS_OF_UNIT_ONE);
-        launch.items[0] = launch.items[0] < most ? launch.items[0] : most;
+        if (!ops->turns && !ops_open_turns(ops, NULL, err))
+            return false;
+        arguments[argument_count++] = (struct kernel_argument)ARGUMENT(ops->turns);
+        launch.items[0] = (size_t)ops->compute_units * TURN_ITEMS_OF_UNIT;
         launch.items[1] = tokens > 0;
     }
     return ops_launch(ops, tokens > 1 ? kernels->tile : kernels->one, variant->source, &launch, arguments,
@@ -216,23 +231,21 @@ static struct matmul_args make_args(const struct device_matrix *matrix, uint32_t
 bool op_matmul(struct ops *ops, const struct device_matrix *matrix, cl_mem x, cl_mem y,
                uint32_t token_count, uint32_t y_stride, bool accumulate, struct error *err) {
     const struct matmul_args args = make_args(matrix, token_count, y_stride, accumulate);
-    const struct kernel_argument arguments[] = {
-        ARGUMENT(args), ARGUMENT(matrix->buffer), ARGUMENT(x), ARGUMENT(y)
-    };
+    struct kernel_argument arguments[] = { ARGUMENT(args), ARGUMENT(matrix->buffer), ARGUMENT(x), ARGUMENT(y), { 0 } };
     return check_matrix(matrix, token_count, y_stride, err) &&
-           launch_matmul(ops, NUMERIC_FLOAT, matrix, &args, arguments, COUNT_OF(arguments), err);
+           launch_matmul(ops, NUMERIC_FLOAT, matrix, &args, arguments, COUNT_OF(arguments) - 1, err);
 }
 
 bool op_matmul_q8(struct ops *ops, const struct device_matrix *matrix, const struct q8_buffers *x,
                   cl_mem y, uint32_t token_count, uint32_t y_stride, bool accumulate,
                   struct error *err) {
     const struct matmul_args args = make_args(matrix, token_count, y_stride, accumulate);
-    const struct kernel_argument arguments[] = {
+    struct kernel_argument arguments[] = {
         ARGUMENT(args), ARGUMENT(matrix->buffer), ARGUMENT(x->values), ARGUMENT(x->scales),
-        ARGUMENT(x->sums), ARGUMENT(y)
+        ARGUMENT(x->sums), ARGUMENT(y), { 0 }
     };
     return check_matrix(matrix, token_count, y_stride, err) &&
-           launch_matmul(ops, NUMERIC_INT8, matrix, &args, arguments, COUNT_OF(arguments), err);
+           launch_matmul(ops, NUMERIC_INT8, matrix, &args, arguments, COUNT_OF(arguments) - 1, err);
 }
 
 bool ops_open_decoder(struct ops *ops, const char *source, const char *name, enum tensor_type type,

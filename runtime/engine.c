@@ -61,7 +61,8 @@ static bool load_device(struct engine_device *device, struct error *err) {
     if (!shard_load(&device->memory, &request, err))
         return false;
     struct ops_options options = { .numeric = engine->numeric, .kv_type = engine->kv_type,
-                                   .store = engine->kernels, .device = &device->present };
+                                   .store = engine->kernels, .device = &device->present,
+                                   .turns = device->memory.shared[BUFFER_TURNS] };
     ops_note_buffers(&options, &device->memory.list);
     memcpy(options.gemm_types, device->gemm_types, sizeof options.gemm_types);
     device->ops = ops_new(device->context->handle, device->id, device->queue, &options, err);

@@ -118,6 +118,7 @@ static void scratch_follows_the_micro_batch(void **state) {
     assert_int_equal(find(&list, BUFFER_TOKENS, 0)->bytes, 1024);
     assert_int_equal(find(&list, BUFFER_ROPE, 0)->bytes, 256 * 48 * 2 * 4);
     assert_int_equal(find(&list, BUFFER_PAGES, 0)->used_bytes, 128 * 4);
+    assert_int_equal(find(&list, BUFFER_TURNS, 0)->bytes, 128);
     assert_non_null(find(&list, BUFFER_STAGE, 1));
     assert_int_equal(list.total_bytes[BUFFER_STAGING], 2 * 256 * 3072 * 4);
     assert_null(find(&list, BUFFER_ACT_Q8, 0));
