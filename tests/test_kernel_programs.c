@@ -150,6 +150,13 @@ static bool has_program(const struct shelf *shelf, const char *name) {
     return false;
 }
 
+static uint32_t count_programs(const struct shelf *shelf, const char *source) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < shelf->count; i++)
+        count += strncmp(shelf->kept[i].key.name, source, strlen(source)) == 0;
+    return count;
+}
+
 static void what_was_compiled_once_is_loaded_and_gives_the_same_bits(void **state) {
     (void)state;
     const struct kernel_device *device = some_device();
@@ -168,7 +175,10 @@ static void what_was_compiled_once_is_loaded_and_gives_the_same_bits(void **stat
     multiply(device, ops, y[1]);
     ops_free(ops);
     assert_int_equal(second.compiled, 0);
-    assert_int_equal(second.loaded, first.compiled);
+    /* Of the forms with machine instructions only the fastest is loaded. */
+    uint32_t timed = count_programs(&shelf, "kernels/matmul_r16.cl");
+    assert_true(timed >= 1);
+    assert_int_equal(second.loaded, first.compiled - (timed - 1));
     assert_string_equal(second.reason, "");
     assert_memory_equal(y[0], y[1], sizeof y[0]);
     /* Only kernels whose work-items each have some rows, those of q5_0 here, meet a large grid. */
