@@ -21,12 +21,22 @@
 #include "kernels/kernel_args.h"
 #include "kernels/packed_r16.h"
 #include "kernels/turns.h"
-#if defined(DOT4_AVX2) && !HAS_HALVES
-#include "kernels/tile_avx2.h"
-#endif
 
 #ifndef TILE
 #define TILE 8   /* tokens that share a decoded block in matmul_tile */
+#endif
+
+/* Activations of a tile; a token past the end repeats the last one, and is not stored. */
+struct inputs {
+    global const char *values;
+    global const float *scales;
+    global const int *sums;
+};
+
+#if defined(DOT4_AVX2) && !HAS_HALVES
+#include "kernels/tile_avx2.h"
+#elif defined(DOT4_VNNI) && !defined(DOT4_SPELLED_OUT)
+#include "kernels/tile_vnni.h"
 #endif
 
 #define PARTS (GROUP_ROWS / LANES)   /* of a group: LANES rows each */
@@ -42,13 +52,6 @@
 #else
 #define PREFETCH_256(p)
 #endif
-
-/* Activations of a tile; a token past the end repeats the last one, and is not stored. */
-struct inputs {
-    global const char *values;
-    global const float *scales;
-    global const int *sums;
-};
 
 static inline void store_rows(struct matmul_args args, global float *y, int token, int row, lane_floats acc) {
     global float *out = y + (size_t)token * args.y_stride + args.row_offset + row;
@@ -151,39 +154,42 @@ static inline void run_one(struct matmul_args args, global const uchar *weights,
 
 #ifdef TILE_TOKENS
 
-/* Four tokens at a time. The last four overlap those before where the count is no
- * multiple; fewer than four go one by one. */
+/* TILE_TOKENS tokens from token `from` times a group; stored are those from `first` on. */
+static inline void multiply_tile(struct matmul_args args, struct packed_group group, int group_row, struct inputs x,
+                                 global float *y, int from, int first) {
+    const int blocks = args.columns / GROUP_COLUMNS, count = SCALE_BLOCKS > 1 ? SCALE_BLOCKS : blocks;
+    lane_floats acc[TILE_TOKENS * PARTS];
+    for (int i = 0; i < TILE_TOKENS * PARTS; i++)
+        acc[i] = (lane_floats)(0.0f);
+    for (int b = 0; b < blocks; b += count) {
+#if SCALE_BLOCKS > 1
+        lane_floats steps[SCALE_BLOCKS * PARTS], floors[SCALE_BLOCKS * PARTS];
+        for (int i = 0; i < SCALE_BLOCKS * PARTS; i++) {
+            steps[i] = load_steps(group, b + i / PARTS, i % PARTS * LANES);
+            floors[i] = load_floors(group, b + i / PARTS, i % PARTS * LANES);
+        }
+#else
+        global const half *steps = group.steps, *floors = group.floors;
+#endif
+        add_blocks(group.quants + (size_t)b * QUANT_BYTES, steps, floors, x, (size_t)from * blocks + b, blocks, count,
+                   acc);
+    }
+    for (int t = first - from; t < TILE_TOKENS; t++)
+        for (int p = 0; p < PARTS; p++)
+            store_rows(args, y, from + t, group_row + p * LANES, acc[t * PARTS + p]);
+}
+
+/* The last tokens overlap those before where the count is no multiple of TILE_TOKENS; fewer go
+ * one by one. */
 static inline void run_tiles(struct matmul_args args, global const uchar *weights, struct inputs x,
                              global float *y, global int *turns) {
-    int blocks = args.columns / GROUP_COLUMNS, last = args.token_count - TILE_TOKENS;
+    const int last = args.token_count - TILE_TOKENS;
     GROUPS_OF_ITEM(g, 1) {
         struct packed_group group = find_group(weights, args.rows, args.columns, g);
         for (int token = 0; last < 0 && token < args.token_count; token++)
             multiply(args, group, g * GROUP_ROWS, 0, PARTS, x, y, token, 1);
-        for (int first = 0; last >= 0 && first < args.token_count; first += TILE_TOKENS) {
-            int from = min(first, last);
-            size_t block = (size_t)from * blocks;
-            float8 acc[PARTS * TILE_TOKENS];
-            for (int i = 0; i < PARTS * TILE_TOKENS; i++)
-                acc[i] = (float8)(0.0f);
-            for (int b = 0; b < blocks; b++, block++) {
-#if SCALE_BLOCKS > 1
-                float8 steps[PARTS], floors[PARTS];
-                for (int p = 0; p < PARTS; p++) {
-                    steps[p] = load_steps(group, b, p * LANES);
-                    floors[p] = load_floors(group, b, p * LANES);
-                }
-#else
-                global const half *steps = group.steps + (size_t)b * GROUP_ROWS;
-                global const half *floors = group.floors + (size_t)b * GROUP_ROWS;
-#endif
-                add_block(group.quants + (size_t)b * QUANT_BYTES, steps, floors, x.values + block * 32,
-                          x.scales + block, x.sums + block, args.columns, (long)blocks * 4, acc);
-            }
-            for (int t = first - from; t < TILE_TOKENS; t++)
-                for (int p = 0; p < PARTS; p++)
-                    store_rows(args, y, from + t, g * GROUP_ROWS + p * LANES, acc[t * PARTS + p]);
-        }
+        for (int first = 0; last >= 0 && first < args.token_count; first += TILE_TOKENS)
+            multiply_tile(args, group, g * GROUP_ROWS, x, y, min(first, last), first);
     }
 }
 

@@ -127,8 +127,10 @@
 
 #if SCALE_BLOCKS > 1
 typedef const float8 *sixteen;
+#define SIXTEEN 2
 #else
 typedef global const half *sixteen;
+#define SIXTEEN GROUP_ROWS
 #endif
 
 /* acc [token][16 rows] += one block. The strides are in bytes. */
@@ -150,6 +152,15 @@ static inline void add_block(global const uchar *quants, sixteen steps, sixteen 
               [n] "r"(block_stride), [n3] "r"(3 * block_stride), [acc] "r"(acc),
               [mask] "x"(mask), [ones] "m"(ones)
             : "memory");
+}
+
+/* acc [token][16 rows] += `count` blocks of a matrix that has `blocks`; block `block` of x is the
+ * first token's. */
+static inline void add_blocks(global const uchar *quants, sixteen steps, sixteen floors, struct inputs x, size_t block,
+                              int blocks, int count, float8 acc[2 * TILE_TOKENS]) {
+    for (int b = 0; b < count; b++, block++)
+        add_block(quants + (size_t)b * QUANT_BYTES, steps + b * SIXTEEN, floors + b * SIXTEEN, x.values + block * 32,
+                  x.scales + block, x.sums + block, (long)blocks * 32, (long)blocks * 4, acc);
 }
 
 #endif
