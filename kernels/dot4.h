@@ -12,7 +12,7 @@
  *
  * A block of 32 columns is eight `quads`: in each lane four bytes of a row. Quants of
  * 4 bits are unsigned. Those of 6 and 8 bits are signed, except for VNNI, which takes those
- * of 8 with 128 added and DOT_ZERO undoing it, and those of 6 not at all. Activations are
+ * of 8 with 128 added and DOT_ZERO undoing it, and those of 6 with 32 added. Activations are
  * -127 .. 127. Where halves of a block have factors, dot_halves() takes their place:
  * |dot| stays below 2^24. */
 #ifndef KERNELS_DOT4_H
@@ -55,6 +55,7 @@ typedef float16 lane_floats;
 #define LOAD_QUADS(p) vload16(0, p)
 #define LOAD_HALVES(p) vload_half16(0, p)
 #define LOAD_BYTES(p) convert_float16(vload16(0, p))
+#define LOAD_SIGNED(p) convert_int16(vload16(0, (global const char *)(p)))
 #define LOAD_LANES(p) vload16(0, p)
 #define STORE_LANES(v, p) vstore16(v, 0, p)
 #define TO_FLOATS(v) convert_float16(v)
@@ -96,7 +97,6 @@ static inline void load_block(global const uchar *p, quads w[8]) {
 #elif HAS_HALVES
     /* Bits 4 and 5 from the second plane; 32 is taken off each byte, none of which borrows. */
     const quads low = (quads)(0x0f0f0f0fu), high = (quads)(0x30303030u);
-    const quads top = (quads)(0x80808080u), zero = (quads)(0x20202020u);
     #pragma unroll
     for (int h = 0; h < 2; h++) {
         quads a = LOAD_QUADS((global const uint *)(p + 2 * h * 64));
@@ -107,9 +107,12 @@ static inline void load_block(global const uchar *p, quads w[8]) {
         w[4 * h + 2] = (b & low) | (bits & high);
         w[4 * h + 3] = ((b >> 4) & low) | ((bits >> 2) & high);
     }
+#ifndef DOT4_VNNI
+    const quads top = (quads)(0x80808080u), zero = (quads)(0x20202020u);
     #pragma unroll
     for (int q = 0; q < 8; q++)
         w[q] = ((w[q] | top) - zero) ^ top;
+#endif
 #else
     #pragma unroll
     for (int q = 0; q < 8; q++) {
@@ -134,6 +137,19 @@ static inline int16 dot4(int16 acc, uint16 w, int x) {
 #else
 #define DOT4(acc, w, x) __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*(x)))
 #endif
+#if HAS_HALVES
+/* The quants have 32 added. */
+static inline lane_ints dot_halves(const quads w[8], global const int *x, lane_ints first, lane_ints second) {
+    const quads added = (quads)(0x20202020u);
+    lane_ints dots[2] = { (lane_ints)(0), (lane_ints)(0) }, zeros[2] = { (lane_ints)(0), (lane_ints)(0) };
+    #pragma unroll
+    for (int q = 0; q < 8; q++) {
+        DOT4(dots[q / 4], w[q], x + q);
+        DOT4(zeros[q / 4], added, x + q);
+    }
+    return first * (dots[0] - zeros[0]) + second * (dots[1] - zeros[1]);
+}
+#else
 static inline lane_ints dot_block(const quads w[8], global const int *x, int start) {
     lane_ints even = (lane_ints)(start), odd = (lane_ints)(0);
     #pragma unroll
@@ -143,6 +159,7 @@ static inline lane_ints dot_block(const quads w[8], global const int *x, int sta
     }
     return even + odd;
 }
+#endif
 
 #elif defined(DOT4_AVX2)
 

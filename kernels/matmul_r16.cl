@@ -163,11 +163,16 @@ static inline void multiply_tile(struct matmul_args args, struct packed_group gr
         acc[i] = (lane_floats)(0.0f);
     for (int b = 0; b < blocks; b += count) {
 #if SCALE_BLOCKS > 1
-        lane_floats steps[SCALE_BLOCKS * PARTS], floors[SCALE_BLOCKS * PARTS];
-        for (int i = 0; i < SCALE_BLOCKS * PARTS; i++) {
+        lane_floats steps[SCALE_BLOCKS * PARTS];
+        for (int i = 0; i < SCALE_BLOCKS * PARTS; i++)
             steps[i] = load_steps(group, b + i / PARTS, i % PARTS * LANES);
+#if HAS_HALVES
+        global const uchar *floors = group.factors + (size_t)b * 2 * GROUP_ROWS;
+#else
+        lane_floats floors[SCALE_BLOCKS * PARTS];
+        for (int i = 0; i < SCALE_BLOCKS * PARTS; i++)
             floors[i] = load_floors(group, b + i / PARTS, i % PARTS * LANES);
-        }
+#endif
 #else
         global const half *steps = group.steps, *floors = group.floors;
 #endif

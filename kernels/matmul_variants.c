@@ -75,7 +75,7 @@ static const struct matmul_variant variants[] = {
     { .name = "plain", .source = "kernels/matmul_r16_float.cl", .defines = "", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 1, .tile = 4, .cpu_local = 16, .gpu_local = 64 },
     { .name = "vnni", .source = "kernels/matmul_r16.cl", .defines = "DOT4_VNNI", .numeric = NUMERIC_INT8,
-      .layout = LAYOUT_R16, .types = PACKED_TYPES & ~TYPE_BIT(TENSOR_Q6_K), .rows = 16, .tile = 8, .cpu_local = 1, .gpu_local = 1,
+      .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 16, .tile = 8, .cpu_local = 1, .gpu_local = 1,
       .shares_rows = true, .needs_proof = true, .runs_on = has_avx512_vnni },
     { .name = "avx2", .source = "kernels/matmul_r16.cl", .defines = "DOT4_AVX2", .numeric = NUMERIC_INT8,
       .layout = LAYOUT_R16, .types = PACKED_TYPES, .rows = 16, .tile = 8, .cpu_local = 1, .gpu_local = 1,

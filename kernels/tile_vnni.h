@@ -37,6 +37,43 @@
 
 #define EACH_TOKEN(of) of(0, 8) of(1, 9) of(2, 10) of(3, 11) of(4, 12) of(5, 13) of(6, 14) of(7, 15)
 
+#define DOT(t, a, at, w) "vpdpbusd " #at VALUES_##t "%{1to16%}, %%zmm" #w ", %%zmm" #a "\n"
+
+#if HAS_HALVES
+
+/* Quants are 0 .. 63: each half takes off 32 times the sum of its activations, which four more
+ * products give for the first and the block's sum for the second. Halves times their factors are
+ * below 2^24: exact in float. Token by token: zmm8 and 9 are the halves, zmm11 and 12 their
+ * factors, zmm16-23 the quants, joined from two planes of nibbles and one of pairs of bits. */
+#define JOIN(nibbles, to)                                                                   \
+    "vpternlogd $0xb8, %%zmm" #nibbles ", %%zmm30, %%zmm" #to "\n"                           \
+    "vpandd %%zmm14, %%zmm" #to ", %%zmm" #to "\n"
+#define DECODE(at, bits_at, q0, q1, q2, q3)                                                 \
+    "vmovdqu32 " #at "(%[w]), %%zmm26\n vmovdqu32 64+" #at "(%[w]), %%zmm27\n"                \
+    "vmovdqu32 " #bits_at "(%[w]), %%zmm" #q2 "\n"                                           \
+    "vpslld $4, %%zmm" #q2 ", %%zmm" #q0 "\n vpslld $2, %%zmm" #q2 ", %%zmm" #q1 "\n"          \
+    "vpsrld $2, %%zmm" #q2 ", %%zmm" #q3 "\n" JOIN(26, q0) JOIN(27, q2)                      \
+    "vpsrld $4, %%zmm26, %%zmm26\n vpsrld $4, %%zmm27, %%zmm27\n" JOIN(26, q1) JOIN(27, q3)
+#define FOUR(t, a, at, q0, q1, q2, q3)                                                      \
+    DOT(t, a, at, q0) DOT(t, a, at + 4, q1) DOT(t, a, at + 8, q2) DOT(t, a, at + 12, q3)
+#define MULTIPLY(t, a)                                                                      \
+    "vpxord %%zmm10, %%zmm10, %%zmm10\n" FOUR(t, 10, 0, 15, 15, 15, 15)                     \
+    "vpsubd %%zmm10, %%zmm31, %%zmm8\n" FOUR(t, 8, 0, 16, 17, 18, 19)                       \
+    "vpbroadcastd " BLOCK_##t(sums) ", %%zmm9\n vpslld $5, %%zmm9, %%zmm9\n"                  \
+    "vpsubd %%zmm9, %%zmm10, %%zmm9\n" FOUR(t, 9, 16, 20, 21, 22, 23)                       \
+    "vcvtdq2ps %%zmm8, %%zmm8\n vcvtdq2ps %%zmm9, %%zmm9\n vmulps %%zmm11, %%zmm8, %%zmm8\n"   \
+    "vfmadd231ps %%zmm12, %%zmm9, %%zmm8\n vmulps " SCALE(t) ", %%zmm25, %%zmm10\n"           \
+    "vfmadd231ps %%zmm10, %%zmm8, %%zmm" #t "\n"
+#define MASK 0x0f0f0f0f
+#define PREPARE "vpbroadcastd %[six_bits], %%zmm14\n vpbroadcastd %[thirty_two], %%zmm15\n"
+#define ADD_BLOCK                                                                           \
+    DECODE(0, 256, 16, 17, 18, 19) DECODE(128, 320, 20, 21, 22, 23) LOAD_16(steps, 25)      \
+    "vpmovsxbd (%[floors]), %%zmm11\n vpmovsxbd 16(%[floors]), %%zmm12\n add $32, %[floors]\n" \
+    "vcvtdq2ps %%zmm11, %%zmm11\n vcvtdq2ps %%zmm12, %%zmm12\n" EACH_TOKEN(MULTIPLY)
+#define FLOORS_OPERAND , [floors] "+r"(floors)
+
+#else
+
 /* The products start at what undoes the offset of the quants: -DOT_ZERO times the block's sum. */
 #if DOT_ZERO
 #if DOT_ZERO == 8
@@ -50,7 +87,6 @@
 #else
 #define START(t, a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n"
 #endif
-#define DOT(t, a, at, w) "vpdpbusd " #at VALUES_##t "%{1to16%}, %%zmm" #w ", %%zmm" #a "\n"
 #define EACH_DOT(at, w)                                                                     \
     DOT(0, 8, at, w) DOT(1, 9, at, w) DOT(2, 10, at, w) DOT(3, 11, at, w)                   \
     DOT(4, 12, at, w) DOT(5, 13, at, w) DOT(6, 14, at, w) DOT(7, 15, at, w)
@@ -74,15 +110,6 @@
     EACH_DOT(28, 23)
 #endif
 
-/* Halves from the planes, or floats already multiplied by their factors. */
-#if SCALE_BLOCKS > 1
-#define LOAD_16(from, to) "vmovups (%[" #from "]), %%zmm" #to "\n"
-#define STEP_BYTES "64"
-#else
-#define LOAD_16(from, to) "vcvtph2ps (%[" #from "]), %%zmm" #to "\n"
-#define STEP_BYTES "32"
-#endif
-
 /* acc = fma(dot, step * scale, acc), then fma(floor, scale * sum, acc) */
 #define ACCUMULATE(t, a)                                                                    \
     "vmulps " SCALE(t) ", %%zmm25, %%zmm27\n vcvtdq2ps %%zmm" #a ", %%zmm" #a "\n"              \
@@ -99,6 +126,21 @@
 #define LOAD_FLOORS
 #endif
 
+#define PREPARE
+#define ADD_BLOCK                                                                           \
+    EACH_TOKEN(START) PRODUCTS LOAD_16(steps, 25) LOAD_FLOORS EACH_TOKEN(ACCUMULATE)
+
+#endif
+
+/* Halves from the planes, or floats already multiplied by their factors. */
+#if SCALE_BLOCKS > 1
+#define LOAD_16(from, to) "vmovups (%[" #from "]), %%zmm" #to "\n"
+#define STEP_BYTES "64"
+#else
+#define LOAD_16(from, to) "vcvtph2ps (%[" #from "]), %%zmm" #to "\n"
+#define STEP_BYTES "32"
+#endif
+
 #define LOAD_ACC(t, a) "vmovups 64*" #t "(%[acc]), %%zmm" #t "\n"
 #define STORE_ACC(t, a) "vmovups %%zmm" #t ", 64*" #t "(%[acc])\n"
 
@@ -110,24 +152,29 @@ typedef const float16 *sixteen;
 typedef global const half *sixteen;
 #endif
 
+#if HAS_HALVES
+typedef global const uchar *sixteen_more;   /* two factors a row and block */
+#else
+typedef sixteen sixteen_more;
+#endif
+
 /* acc [token][16 rows] += `count` blocks, at least one, of a matrix that has `blocks`; block
  * `block` of x is the first token's. */
-static inline void add_blocks(global const uchar *quants, sixteen steps, sixteen floors, struct inputs x, size_t block,
-                              int blocks, int count, float16 acc[TILE_TOKENS]) {
-    const uint mask = MASK;
+static inline void add_blocks(global const uchar *quants, sixteen steps, sixteen_more floors, struct inputs x,
+                              size_t block, int blocks, int count, float16 acc[TILE_TOKENS]) {
+    const uint mask = MASK, six_bits = 0x3f3f3f3f, thirty_two = 0x20202020;
     const long n = (long)blocks * 4;
     global const char *v = x.values + block * 32, *u = v + 8 * n;
     global const float *scales = x.scales + block;
     global const int *sums = x.sums + block;
     __asm__ volatile("vpbroadcastd %[mask], %%zmm30\n vpxord %%zmm31, %%zmm31, %%zmm31\n" EACH_TOKEN(LOAD_ACC)
-                     ".p2align 4\n 1:\n" EACH_TOKEN(START) PRODUCTS
-                     LOAD_16(steps, 25) LOAD_FLOORS EACH_TOKEN(ACCUMULATE)
+                     PREPARE ".p2align 4\n 1:\n" ADD_BLOCK
                      "add $%c[quant_bytes], %[w]\n add $" STEP_BYTES ", %[steps]\n add $32, %[v]\n add $32, %[u]\n"
                      "add $4, %[scales]\n add $4, %[sums]\n decl %[count]\n jnz 1b\n" EACH_TOKEN(STORE_ACC)
                      : [w] "+r"(quants), [steps] "+r"(steps), [v] "+r"(v), [u] "+r"(u), [scales] "+r"(scales),
                        [sums] "+r"(sums), [count] "+m"(count) FLOORS_OPERAND
                      : [n] "r"(n), [n3] "r"(3 * n), [n5] "r"(5 * n), [n7] "r"(7 * n), [acc] "r"(acc), [mask] "m"(mask),
-                       [quant_bytes] "i"(QUANT_BYTES)
+                       [six_bits] "m"(six_bits), [thirty_two] "m"(thirty_two), [quant_bytes] "i"(QUANT_BYTES)
                      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
                        "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19",
                        "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm30",
