@@ -14,7 +14,7 @@
  *         one before: several rows at a time keep the machine busy. One token: the rate of
  *         memory; the rows that come next are asked for ahead. More: TILE tokens meet
  *         TILE_ROWS rows in registers; PART_COLUMNS of both stay in the first cache, the rows of
- *         a block in the second while all tokens pass.
+ *         a block in the second while all tokens pass. With AVX-512: kernels/tile_rows_avx512.h.
  * Host:   kernels/ops_matmul.c, op_matmul(). Test: tests/test_kernel_matmul.c. */
 #include "kernels/numerics.h"
 #include "kernels/kernel_args.h"
@@ -22,6 +22,9 @@
 #include "kernels/turns.h"
 #ifdef ROWS_AVX2
 #include "kernels/tile_rows_avx2.h"
+#endif
+#ifdef ROWS_AVX512
+#include "kernels/tile_rows_avx512.h"
 #endif
 
 #ifndef TILE
@@ -158,6 +161,36 @@ static inline bool is_odd(struct matmul_args args) {
     return args.columns % 16 != 0 || args.rows < ONE_ROWS;
 }
 
+#ifdef ROWS_AVX512
+/* With up to TILE tokens, TILE_ROWS rows at a time already come as fast as memory gives them. */
+static inline bool is_wide(struct matmul_args args) {
+    return args.token_count > TILE && args.rows >= WIDE_ROWS && !is_odd(args);
+}
+#endif
+
+/* Rows that all tokens meet before the next ones. */
+static inline int rows_of_block(struct matmul_args args) {
+#ifdef ROWS_AVX512
+    if (is_wide(args))
+        return wide_block(args);
+#endif
+    const int most = BLOCK_VALUES / max(args.columns, 1);   /* a rehearsal has no columns */
+    return clamp(most / TILE_ROWS * TILE_ROWS, TILE_ROWS, BLOCK_ROWS);
+}
+
+/* The rows of a block from `row` to before `end`. */
+static inline void run_block(struct matmul_args args, global const uchar *weights, global const float *x,
+                             global float *y, int row, int end) {
+#ifdef ROWS_AVX512
+    if (is_wide(args)) {
+        multiply_wide(args, (global const ushort *)weights, x, y, row, end);
+        return;
+    }
+#endif
+    for (int token = 0; token < args.token_count; token += TILE)
+        multiply_block(args, weights, x, y, row, end, token);
+}
+
 static inline void run_any(struct matmul_args args, global const uchar *weights, global const float *x,
                            global float *y, int begin, int end) {
     for (int token = 0; token < args.token_count; token++)
@@ -181,15 +214,13 @@ kernel void matmul_one(struct matmul_args args, global const uchar *restrict wei
 
 kernel void matmul_tile(struct matmul_args args, global const uchar *restrict weights,
                         global const float *restrict x, global float *restrict y, global int *turns) {
-    const int most = BLOCK_VALUES / max(args.columns, 1);   /* a rehearsal has no columns */
-    const int rows = clamp(most / TILE_ROWS * TILE_ROWS, TILE_ROWS, BLOCK_ROWS);
+    const int rows = rows_of_block(args);
     int begin, end;
     while (take_turn(turns, (args.rows + rows - 1) / rows, 1, &begin, &end)) {
         if (is_odd(args))
             run_any(args, weights, x, y, begin * rows, min(end * rows, args.rows));
         for (int row = begin * rows; row < end * rows && !is_odd(args); row += rows)
-            for (int token = 0; token < args.token_count; token += TILE)
-                multiply_block(args, weights, x, y, row, min(row + rows, args.rows), token);
+            run_block(args, weights, x, y, row, min(row + rows, args.rows));
     }
     leave_turns(turns);
 }

@@ -39,6 +39,12 @@ static bool has_avx2(cl_device_id id) {
            (c & bit_F16C) && is_pocl_cpu(id);
 }
 
+/* What kernels/tile_rows_avx512.h uses, and kernels/matmul_rows.cl for a few tokens. */
+static bool has_avx512(cl_device_id id) {
+    return has_avx2(id) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq");
+}
+
 static bool has_avx512_vnni(cl_device_id id) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vnni") && is_pocl_cpu(id);
@@ -48,6 +54,7 @@ static bool has_avx2(cl_device_id id) {
     (void)id;
     return false;
 }
+#define has_avx512 has_avx2
 #define has_avx512_vnni has_avx2
 #endif
 
@@ -61,6 +68,9 @@ static bool is_cpu_without_f16c(cl_device_id id) {
 }
 
 static const struct matmul_variant variants[] = {
+    { .name = "avx512", .source = "kernels/matmul_rows.cl", .defines = "ROWS_AVX2 ROWS_AVX512",
+      .numeric = NUMERIC_FLOAT, .layout = LAYOUT_ROWS, .types = TYPES_OF_16_BITS, .rows = 4, .tile = 4,
+      .cpu_local = 1, .gpu_local = 1, .shares_rows = true, .needs_proof = true, .runs_on = has_avx512 },
     { .name = "avx2", .source = "kernels/matmul_rows.cl", .defines = "ROWS_AVX2", .numeric = NUMERIC_FLOAT,
       .layout = LAYOUT_ROWS, .types = TYPES_OF_16_BITS, .rows = 4, .tile = 4, .cpu_local = 1, .gpu_local = 1,
       .shares_rows = true, .needs_proof = true, .runs_on = has_avx2 },

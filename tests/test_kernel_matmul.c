@@ -54,6 +54,13 @@ static void check_product(const struct kernel_device *device, struct ops *ops, e
     free(got);
 }
 
+/* Several blocks of rows, the last of fewer than meet in registers; parts of rows; chunks of tokens. */
+static void check_large(const struct kernel_device *device, struct ops *ops, enum tensor_type type) {
+    static const struct shape shapes[] = { { 50, 1040, 131, true }, { 1540, 32, 9, false } };
+    for (size_t i = 0; i < 2 && !device->is_simulator; i++)
+        check_product(device, ops, type, &shapes[i]);
+}
+
 /* The reference takes one token after the other: every width equals it, so all widths
  * are equal. */
 static void check_variant(const struct kernel_device *device, enum tensor_type type, const char *variant) {
@@ -75,6 +82,8 @@ static void check_variant(const struct kernel_device *device, enum tensor_type t
                 if (!device->is_simulator || (rows[r] < 20 && tokens[t] < 8 && c < 4))
                     check_product(device, ops, type, &shape);
             }
+    if (block == 1)
+        check_large(device, ops, type);
     ops_free(ops);
 }
 
