@@ -32,6 +32,7 @@
 #endif
 #define TILE_ROWS 3   /* with TILE: 3 * 4 vectors of sums, 3 of weights and 1 of x, of 16 registers */
 #define ONE_ROWS 4
+#define LEAST_AHEAD 8192   /* bytes: memory answers later than a few short rows take */
 #define BLOCK_ROWS 48
 #define BLOCK_VALUES (BLOCK_ROWS * 4096)
 #define PART_COLUMNS 512
@@ -53,7 +54,7 @@ static inline void store_sum(struct matmul_args args, global float *y, int token
 static inline void multiply_one(struct matmul_args args, global const uchar *weights, global const float *x,
                                 global float *y, int row, int least, int token) {
     const size_t stride = (size_t)args.columns * BLOCK_BYTES;
-    global const uchar *w = weights + (size_t)row * stride, *next = w + ONE_ROWS * stride;
+    global const uchar *w = weights + (size_t)row * stride, *next = w + max(ONE_ROWS * stride, (size_t)LEAST_AHEAD);
     float8 sums[ONE_ROWS];
     x += (size_t)token * args.columns;
     #pragma unroll
