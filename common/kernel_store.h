@@ -22,6 +22,7 @@ struct program_key {
 struct variant_key {
     char operation[16];     /* "matmul int8", "matmul float" */
     char format[16];        /* of the weights: "q4_0/r16" */
+    char among[64];         /* the forms that there are: "vnni,avx2,plain" */
 };
 
 struct kernel_store {

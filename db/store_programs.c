@@ -170,22 +170,24 @@ static bool keep_program(void *context, const struct device *device, const struc
 
 /* ---- variants ---- */
 
-/* A variant may have instructions that another CPU lacks. */
-static void write_parameters(char parameters[32]) {
+#define PARAMETERS_SIZE 128
+
+/* A variant may have instructions that another CPU lacks, and a later version of the programs has others. */
+static void write_parameters(const struct variant_key *key, char parameters[PARAMETERS_SIZE]) {
     char cpu[HOST_CPU_SIZE], hex[65];
     host_cpu_describe(cpu, sizeof cpu);
     sha256_hex(cpu, strlen(cpu), hex);
-    snprintf(parameters, 32, "cpu=%.16s", hex);
+    snprintf(parameters, PARAMETERS_SIZE, "cpu=%.16s among=%s", hex, key->among);
 }
 
 static void find_variant(void *context, const struct device *device, const struct variant_key *key,
                          char variant[32]) {
     struct plan_store *store = context;
     struct statement find;
-    char identity[DEVICE_IDENTITY_SIZE], parameters[32];
+    char identity[DEVICE_IDENTITY_SIZE], parameters[PARAMETERS_SIZE];
     bool failed;
     device_identity(device, identity, sizeof identity);
-    write_parameters(parameters);
+    write_parameters(key, parameters);
     variant[0] = '\0';
     pthread_mutex_lock(&store->lock);
     if (statement_open(&find, store, "read a kernel's best form",
@@ -210,12 +212,12 @@ static bool save_variant(struct plan_store *store, const struct device *device, 
                          const char *variant, double seconds, struct error *err) {
     static const char what[] = "keep a kernel's best form";
     struct statement save = { 0 };
-    char now[32], parameters[32];
+    char now[32], parameters[PARAMETERS_SIZE];
     int64_t row = 0;
     if (!store_begin_write(store, what, err))
         return false;
     store_now(now);
-    write_parameters(parameters);
+    write_parameters(key, parameters);
     bool ok = find_device(store, device, what, &row, err) &&
               statement_open(&save, store, what, "INSERT OR REPLACE INTO tuning (device, driver, operation, format, "
                              "row_count, column_count, token_count, variant, parameters, local_size, unordered, seconds, "

@@ -109,17 +109,26 @@ static bool try_all(struct ops *ops, const struct matmul_variant *const *candida
     return best.variant != NULL;
 }
 
+/* Forms that come later are compared with the one that was best among fewer. */
+static struct variant_key make_key(enum numeric_class numeric, enum weight_layout layout, enum tensor_type type,
+                                   const struct matmul_variant *const *candidates, uint32_t count) {
+    struct variant_key key = { .among = "" };
+    snprintf(key.operation, sizeof key.operation, "matmul %s", numeric == NUMERIC_INT8 ? "int8" : "float");
+    snprintf(key.format, sizeof key.format, layout == LAYOUT_ROWS ? "%s" : "%s/%s", tensor_type_info(type)->name,
+             weight_layout_name(layout));
+    for (uint32_t i = 0, length = 0; i < count && length < sizeof key.among; i++)
+        length += (uint32_t)snprintf(key.among + length, sizeof key.among - length, i ? ",%s" : "%s", candidates[i]->name);
+    return key;
+}
+
 bool ops_prepare_matmul(struct ops *ops, enum numeric_class numeric, enum weight_layout layout,
                         enum tensor_type type, const char *name, struct error *err) {
     struct matmul_kernels *kernels = &ops->matmul[numeric][layout][type];
     const struct matmul_variant *candidates[OPS_MOST_VARIANTS];
     uint32_t count = matmul_find_variants(ops->id, numeric, layout, type, candidates);
-    struct variant_key key;
+    const struct variant_key key = make_key(numeric, layout, type, candidates, count);
     if (kernels->variant)
         return true;
-    snprintf(key.operation, sizeof key.operation, "matmul %s", numeric == NUMERIC_INT8 ? "int8" : "float");
-    snprintf(key.format, sizeof key.format, layout == LAYOUT_ROWS ? "%s" : "%s/%s", tensor_type_info(type)->name,
-             weight_layout_name(layout));
     for (uint32_t i = 0; name && i < count && !kernels->variant; i++)
         if (strcmp(name, candidates[i]->name) == 0 && !build_variant(ops, candidates[i], type, kernels, err))
             return false;

@@ -210,7 +210,9 @@ static void a_variant_is_found_on_the_cpu_and_driver_where_it_was_kept(void **st
     struct place *place = open_place();
     struct error err = { 0 };
     const struct kernel_store kernels = plan_store_kernels(place->store);
-    const struct variant_key key = { "matmul int8", "q4_0/r16" }, other = { "matmul int8", "q8_0/r16" };
+    const struct variant_key key = { "matmul int8", "q4_0/r16", "vnni,avx2,plain" };
+    const struct variant_key other = { "matmul int8", "q8_0/r16", "vnni,avx2,plain" };
+    const struct variant_key later = { "matmul int8", "q4_0/r16", "new,vnni,avx2,plain" };
     struct device device = place->device;
     char variant[32] = "x";
     kernels.find_variant(kernels.context, &device, &key, variant);
@@ -220,6 +222,8 @@ static void a_variant_is_found_on_the_cpu_and_driver_where_it_was_kept(void **st
     kernels.find_variant(kernels.context, &device, &key, variant);
     assert_string_equal(variant, "avx2");
     kernels.find_variant(kernels.context, &device, &other, variant);
+    assert_string_equal(variant, "");
+    kernels.find_variant(kernels.context, &device, &later, variant);
     assert_string_equal(variant, "");
     device.driver[0] = '2';
     kernels.find_variant(kernels.context, &device, &key, variant);
