@@ -11,11 +11,13 @@
  *         product of both is at most LANES. Of several splits each leaves its share of
  *         the spans to attention_join.cl; tiles are of one token then.
  * Needs:  head_dim at most 256; 82 KiB of private memory.
+ * Speed:  with AVX-512 scores and values meet in kernels/attention_avx512.h.
  * Test:   tests/test_kernel_attention.c, tests/test_kernel_attention_splits.c. */
 #include "kernels/numerics.h"
 #include "kernels/kernel_args.h"
 #include "kernels/kv_cache.h"
 #include "kernels/attention_span.h"
+#include "kernels/attention_avx512.h"
 
 #define LANES ATTENTION_LANES
 #define MOST_DIM 256
@@ -70,6 +72,27 @@ static inline void finish_scores(struct tile *tile, int lane, float *partial, in
         scores[j] = -INFINITY;
 }
 
+#ifdef ATTENTION_AVX512
+
+/* Scores of lane a and, where `two`, of the next one, eight keys at a time: of keys before `begin`
+ * and from `end` on, with what is in memory, and not kept. */
+static inline void score(struct tile *tile, int a, bool two, int begin, int end, float scale) {
+    const int stride = tile->stride;
+    const float *query = tile->query + a * stride;
+    float *scores = tile->scores + a * PAGE_TOKENS, unused[8];
+    for (int j = begin / 8 * 8; j < end; j += 8)
+        score_eight(query, two ? query + stride : query, tile->rows + j * stride, stride, scale, scores + j,
+                    two ? scores + PAGE_TOKENS + j : unused);
+    for (int lane = 0; lane <= two; lane++, scores += PAGE_TOKENS) {
+        for (int j = 0; j < begin; j++)
+            scores[j] = -INFINITY;
+        for (int j = end; j < PAGE_TOKENS; j++)
+            scores[j] = -INFINITY;
+    }
+}
+
+#else
+
 /* Scores of lane a and, where `two`, of the next one. */
 static inline void score(struct tile *tile, int a, bool two, int begin, int end, float scale) {
     float partial[2 * PAGE_TOKENS * 8];
@@ -114,18 +137,29 @@ static inline void score(struct tile *tile, int a, bool two, int begin, int end,
         finish_scores(tile, a + lane, partial + lane * PAGE_TOKENS * 8, begin, end, scale);
 }
 
-static inline void soften(struct tile *tile, int lane) {
-    float *scores = tile->scores + lane * PAGE_TOKENS;
-    float16 low = vload16(0, scores), high = vload16(1, scores);
-    float largest = fmax(tile->largest[lane], largest_16(fmax(low, high)));
-    float rescale = exp_1(tile->largest[lane] - largest);
-    low = exp_16(low - largest);
-    high = exp_16(high - largest);
-    tile->largest[lane] = largest;
-    tile->rescale[lane] = rescale;
-    tile->weight[lane] = tile->weight[lane] * rescale + sum_16(low + high);
-    vstore16(low, 0, scores);
-    vstore16(high, 1, scores);
+#endif
+
+/* What the lanes that see keys of the page, by `ranges`, make of their scores of it. */
+static inline void soften(struct tile *tile, int lanes, const int2 *ranges) {
+    float page[LANES];
+    for (int lane = 0; lane < LANES; lane++) {
+        const float *scores = tile->scores + lane * PAGE_TOKENS;
+        bool sees = lane < lanes && ranges[lane].x < ranges[lane].y;
+        page[lane] = sees ? largest_16(fmax(vload16(0, scores), vload16(1, scores))) : -INFINITY;
+    }
+    float16 before = vload16(0, tile->largest), largest = fmax(before, vload16(0, page));
+    vstore16(exp_16(before - largest), 0, tile->rescale);
+    vstore16(largest, 0, tile->largest);
+    for (int lane = 0; lane < lanes; lane++) {
+        float *scores = tile->scores + lane * PAGE_TOKENS;
+        if (ranges[lane].x >= ranges[lane].y)
+            continue;
+        float16 low = exp_16(vload16(0, scores) - tile->largest[lane]);
+        float16 high = exp_16(vload16(1, scores) - tile->largest[lane]);
+        tile->weight[lane] = tile->weight[lane] * tile->rescale[lane] + sum_16(low + high);
+        vstore16(low, 0, scores);
+        vstore16(high, 1, scores);
+    }
 }
 
 /* The values times the scores of lane a and, where `two`, of the next one. */
@@ -172,6 +206,16 @@ static inline void weigh(struct tile *tile, int a, bool two, int begin, int end)
         vstore16(s0, 0, total + d);
     }
 }
+
+#ifdef ATTENTION_AVX512
+/* The same of lanes a to a + 3. */
+static inline void weigh_four(struct tile *tile, int a, int begin, int end) {
+    const int stride = tile->stride;
+    for (int d = 0; d < stride; d += 32)
+        add_values(tile->total + a * stride + d, tile->rescale + a, tile->scores + a * PAGE_TOKENS + begin,
+                   tile->rows + begin * stride + d, stride, end - begin);
+}
+#endif
 
 /* ---- one query alone, whose head_dim is a multiple of 16: nothing is kept for others ---- */
 
@@ -262,9 +306,9 @@ static inline void sum_pages(struct tile *tile, const struct attention_args *arg
     for (int lane = 0; lane < lanes; lane++) {
         for (int d = 0; d < tile->stride; d += 16)
             vstore16((float16)(0.0f), 0, tile->total + lane * tile->stride + d);
-        tile->largest[lane] = -INFINITY;
-        tile->weight[lane] = 0.0f;
     }
+    vstore16((float16)(-INFINITY), 0, tile->largest);
+    vstore16((float16)(0.0f), 0, tile->weight);
     for (int page = first_page; page <= last_page; page++) {
         int base = page * PAGE_TOKENS;
         size_t at = ((size_t)own->pages[page] * args->kv_head_count + own->kv_head) * PAGE_TOKENS * KV_ROW(tile->dim);
@@ -272,31 +316,37 @@ static inline void sum_pages(struct tile *tile, const struct attention_args *arg
         int end = seen(args, last_position, base, PAGE_TOKENS).y;
         size_t next_at = ((size_t)own->pages[min(page + 1, last_position / PAGE_TOKENS)] * args->kv_head_count +
                           own->kv_head) * PAGE_TOKENS * KV_ROW(tile->dim);
+        int2 ranges[LANES];
+        for (int lane = 0; lane < lanes; lane++)
+            ranges[lane] = seen(args, own->position + lane / heads, base, PAGE_TOKENS);
         if (lanes == 1 && tile->dim % 16 == 0) {
             score_alone(tile, k + at, v + at, begin, end, args->scale);
-            soften(tile, 0);
+            soften(tile, 1, ranges);
             weigh_alone(tile, v + at, k + next_at, begin, end);
             continue;
         }
         load_rows(tile, k + at, v + at, begin, end);
         for (int lane = 0, step; lane < lanes; lane += step) {
-            int2 range = seen(args, own->position + lane / heads, base, PAGE_TOKENS);
-            bool two = lane + 1 < lanes &&
-                       all(range == seen(args, own->position + (lane + 1) / heads, base, PAGE_TOKENS));
+            int2 range = ranges[lane];
+            bool two = lane + 1 < lanes && all(range == ranges[lane + 1]);
             step = 1 + two;
-            if (range.x >= range.y)
-                continue;
-            score(tile, lane, two, range.x, range.y, args->scale);
-            soften(tile, lane);
-            if (two)
-                soften(tile, lane + 1);
+            if (range.x < range.y)
+                score(tile, lane, two, range.x, range.y, args->scale);
         }
+        soften(tile, lanes, ranges);
         load_rows(tile, v + at, k + next_at, begin, end);
         for (int lane = 0, step; lane < lanes; lane += step) {
-            int2 range = seen(args, own->position + lane / heads, base, PAGE_TOKENS);
-            bool two = lane + 1 < lanes &&
-                       all(range == seen(args, own->position + (lane + 1) / heads, base, PAGE_TOKENS));
+            int2 range = ranges[lane];
+            bool two = lane + 1 < lanes && all(range == ranges[lane + 1]);
             step = 1 + two;
+#ifdef ATTENTION_AVX512
+            if (lane + 3 < lanes && tile->stride % 32 == 0 && all(range == ranges[lane + 3])) {
+                step = 4;
+                if (range.x < range.y)
+                    weigh_four(tile, lane, range.x, range.y);
+                continue;
+            }
+#endif
             if (range.x < range.y)
                 weigh(tile, lane, two, range.x, range.y);
         }
