@@ -154,14 +154,32 @@ static inline void run_one(struct matmul_args args, global const uchar *weights,
 
 #ifdef TILE_TOKENS
 
-/* TILE_TOKENS tokens from token `from` times a group; stored are those from `first` on. */
+/* Blocks after which more of the next group's are asked for: where a few tiles share that, all at
+ * once would keep the core waiting. */
+#define AHEAD_BLOCKS 16
+#define FEW_TILES 8
+
+/* `bytes` from p to the second cache; past the end of the matrix it does nothing. */
+static inline void ask_for(global const uchar *p, int bytes) {
+    for (int i = 0; i < bytes; i += 64)
+        __asm__ volatile("prefetcht1 (%0)" : : "r"(p + i));
+}
+
+/* TILE_TOKENS tokens from token `from` times a group; stored are those from `first` on. A tile asks
+ * for its share of the group that comes next, which has as many tiles. */
 static inline void multiply_tile(struct matmul_args args, struct packed_group group, int group_row, struct inputs x,
                                  global float *y, int from, int first) {
-    const int blocks = args.columns / GROUP_COLUMNS, count = SCALE_BLOCKS > 1 ? SCALE_BLOCKS : blocks;
+    const int blocks = args.columns / GROUP_COLUMNS, tiles = (args.token_count + TILE_TOKENS - 1) / TILE_TOKENS;
+    const int count = SCALE_BLOCKS > 1 ? SCALE_BLOCKS : tiles > FEW_TILES ? blocks : min(blocks, AHEAD_BLOCKS);
+    const int share = QUANT_BYTES * blocks / tiles;
+    global const uchar *next = group.quants + QUANT_BYTES * blocks + first / TILE_TOKENS * share;
     lane_floats acc[TILE_TOKENS * PARTS];
     for (int i = 0; i < TILE_TOKENS * PARTS; i++)
         acc[i] = (lane_floats)(0.0f);
     for (int b = 0; b < blocks; b += count) {
+        const int own = min(blocks - b, count), piece = share / blocks * own;
+        ask_for(next, piece);
+        next += piece;
 #if SCALE_BLOCKS > 1
         lane_floats steps[SCALE_BLOCKS * PARTS];
         for (int i = 0; i < SCALE_BLOCKS * PARTS; i++)
@@ -174,10 +192,9 @@ static inline void multiply_tile(struct matmul_args args, struct packed_group gr
             floors[i] = load_floors(group, b + i / PARTS, i % PARTS * LANES);
 #endif
 #else
-        global const half *steps = group.steps, *floors = group.floors;
+        global const half *steps = group.steps + b * GROUP_ROWS, *floors = group.floors + b * GROUP_ROWS;
 #endif
-        add_blocks(group.quants + (size_t)b * QUANT_BYTES, steps, floors, x, (size_t)from * blocks + b, blocks, count,
-                   acc);
+        add_blocks(group.quants + (size_t)b * QUANT_BYTES, steps, floors, x, (size_t)from * blocks + b, blocks, own, acc);
     }
     for (int t = first - from; t < TILE_TOKENS; t++)
         for (int p = 0; p < PARTS; p++)
