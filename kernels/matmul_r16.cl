@@ -194,7 +194,8 @@ static inline void multiply_tile(struct matmul_args args, struct packed_group gr
 #else
         global const half *steps = group.steps + b * GROUP_ROWS, *floors = group.floors + b * GROUP_ROWS;
 #endif
-        add_blocks(group.quants + (size_t)b * QUANT_BYTES, steps, floors, x, (size_t)from * blocks + b, blocks, own, acc);
+        add_blocks(group.quants + (size_t)b * QUANT_BYTES, steps, floors, x, (size_t)from * blocks + b, blocks, own,
+                   acc);
     }
     for (int t = first - from; t < TILE_TOKENS; t++)
         for (int p = 0; p < PARTS; p++)
