@@ -154,66 +154,50 @@ static inline void run_one(struct matmul_args args, global const uchar *weights,
 
 #ifdef TILE_TOKENS
 
-/* Blocks after which more of the next group's are asked for: where a few tiles share that, all at
- * once would keep the core waiting. */
-#define AHEAD_BLOCKS 16
-#define FEW_TILES 8
+/* Rows and tokens of a tile: TILE_GROUPS groups and TILE_TOKENS tokens, of which those before first_group and
+ * first_token are not stored: another tile has them. */
+struct tile {
+    int group, first_group, token, first_token;
+};
 
-/* `bytes` from p to the second cache; past the end of the matrix it does nothing. */
-static inline void ask_for(global const uchar *p, int bytes) {
-    for (int i = 0; i < bytes; i += 64)
-        __asm__ volatile("prefetcht1 (%0)" : : "r"(p + i));
-}
-
-/* TILE_TOKENS tokens from token `from` times a group; stored are those from `first` on. A tile asks
- * for its share of the group that comes next, which has as many tiles. */
-static inline void multiply_tile(struct matmul_args args, struct packed_group group, int group_row, struct inputs x,
-                                 global float *y, int from, int first) {
+/* Asks for its share of the groups that come next, which have as many tiles. */
+static inline void multiply_tile(struct matmul_args args, global const uchar *weights, struct tile tile,
+                                 struct inputs x, global float *y) {
     const int blocks = args.columns / GROUP_COLUMNS, tiles = (args.token_count + TILE_TOKENS - 1) / TILE_TOKENS;
-    const int count = SCALE_BLOCKS > 1 ? SCALE_BLOCKS : tiles > FEW_TILES ? blocks : min(blocks, AHEAD_BLOCKS);
-    const int share = QUANT_BYTES * blocks / tiles;
-    global const uchar *next = group.quants + QUANT_BYTES * blocks + first / TILE_TOKENS * share;
-    lane_floats acc[TILE_TOKENS * PARTS];
-    for (int i = 0; i < TILE_TOKENS * PARTS; i++)
+    const int count = SCALE_BLOCKS > 1 ? SCALE_BLOCKS : blocks;
+    const struct packed_group group = find_group(weights, args.rows, args.columns, tile.group);
+    const long next = TILE_GROUPS * QUANT_BYTES, share = next / tiles;   /* bytes a block */
+    global const uchar *ahead = group.quants + (next + tile.first_token / TILE_TOKENS * share) * blocks;
+    lane_floats acc[TILE_GROUPS * TILE_TOKENS * PARTS];
+    for (int i = 0; i < TILE_GROUPS * TILE_TOKENS * PARTS; i++)
         acc[i] = (lane_floats)(0.0f);
-    for (int b = 0; b < blocks; b += count) {
-        const int own = min(blocks - b, count), piece = share / blocks * own;
-        ask_for(next, piece);
-        next += piece;
-#if SCALE_BLOCKS > 1
-        lane_floats steps[SCALE_BLOCKS * PARTS];
-        for (int i = 0; i < SCALE_BLOCKS * PARTS; i++)
-            steps[i] = load_steps(group, b + i / PARTS, i % PARTS * LANES);
-#if HAS_HALVES
-        global const uchar *floors = group.factors + (size_t)b * 2 * GROUP_ROWS;
-#else
-        lane_floats floors[SCALE_BLOCKS * PARTS];
-        for (int i = 0; i < SCALE_BLOCKS * PARTS; i++)
-            floors[i] = load_floors(group, b + i / PARTS, i % PARTS * LANES);
-#endif
-#else
-        global const half *steps = group.steps + b * GROUP_ROWS, *floors = group.floors + b * GROUP_ROWS;
-#endif
-        add_blocks(group.quants + (size_t)b * QUANT_BYTES, steps, floors, x, (size_t)from * blocks + b, blocks, own,
-                   acc);
-    }
-    for (int t = first - from; t < TILE_TOKENS; t++)
-        for (int p = 0; p < PARTS; p++)
-            store_rows(args, y, from + t, group_row + p * LANES, acc[t * PARTS + p]);
+    for (int b = 0; b < blocks; b += count)
+        add_blocks(group, b, count, blocks, x, tile.token, ahead + b * share, share, acc);
+    for (int g = tile.first_group - tile.group; g < TILE_GROUPS; g++)
+        for (int t = tile.first_token - tile.token; t < TILE_TOKENS; t++)
+            for (int p = 0; p < PARTS; p++)
+                store_rows(args, y, tile.token + t, (tile.group + g) * GROUP_ROWS + p * LANES,
+                           acc[(g * TILE_TOKENS + t) * PARTS + p]);
 }
 
-/* The last tokens overlap those before where the count is no multiple of TILE_TOKENS; fewer go
+/* The last groups and tokens overlap those before where the count is no multiple of a tile's; fewer than a tile's go
  * one by one. */
 static inline void run_tiles(struct matmul_args args, global const uchar *weights, struct inputs x,
                              global float *y, global int *turns) {
-    const int last = args.token_count - TILE_TOKENS;
-    GROUPS_OF_ITEM(g, 1) {
-        struct packed_group group = find_group(weights, args.rows, args.columns, g);
-        for (int token = 0; last < 0 && token < args.token_count; token++)
-            multiply(args, group, g * GROUP_ROWS, 0, PARTS, x, y, token, 1);
-        for (int first = 0; last >= 0 && first < args.token_count; first += TILE_TOKENS)
-            multiply_tile(args, group, g * GROUP_ROWS, x, y, min(first, last), first);
-    }
+    const int groups = (args.rows + GROUP_ROWS - 1) / GROUP_ROWS;
+    const int last_group = groups - TILE_GROUPS, last_token = args.token_count - TILE_TOKENS;
+    for (int turn, end; take_turn(turns, (groups + TILE_GROUPS - 1) / TILE_GROUPS, 1, &turn, &end);)
+        for (int group = turn * TILE_GROUPS; group < min(end * TILE_GROUPS, groups); group += TILE_GROUPS)
+            if (last_group >= 0 && last_token >= 0)
+                for (int token = 0; token < args.token_count; token += TILE_TOKENS) {
+                    struct tile tile = { min(group, last_group), group, min(token, last_token), token };
+                    multiply_tile(args, weights, tile, x, y);
+                }
+            else
+                for (int g = group; g < min(group + TILE_GROUPS, groups); g++)
+                    for (int token = 0; token < args.token_count; token++)
+                        multiply(args, find_group(weights, args.rows, args.columns, g), g * GROUP_ROWS, 0, PARTS, x, y,
+                                 token, 1);
 }
 
 #else

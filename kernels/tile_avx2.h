@@ -16,6 +16,7 @@
 #include "kernels/packed_r16.h"
 
 #define TILE_TOKENS 4
+#define TILE_GROUPS 1
 
 /* Operands: w quants, v values, x temporary; s and s3 one and three strides of values. */
 #define VALUES_0(at) #at "(%[v])"
@@ -154,13 +155,26 @@ static inline void add_block(global const uchar *quants, sixteen steps, sixteen 
             : "memory");
 }
 
-/* acc [token][16 rows] += `count` blocks of a matrix that has `blocks`; block `block` of x is the
- * first token's. */
-static inline void add_blocks(global const uchar *quants, sixteen steps, sixteen floors, struct inputs x, size_t block,
-                              int blocks, int count, float8 acc[2 * TILE_TOKENS]) {
-    for (int b = 0; b < count; b++, block++)
-        add_block(quants + (size_t)b * QUANT_BYTES, steps + b * SIXTEEN, floors + b * SIXTEEN, x.values + block * 32,
-                  x.scales + block, x.sums + block, (long)blocks * 32, (long)blocks * 4, acc);
+/* acc [token][16 rows] += `count` blocks, no more than SCALE_BLOCKS where that is more than one, from block `b` on of
+ * a matrix that has `blocks`; token `from` of x is the first. Each asks for `share` bytes more from `ahead` on. */
+static inline void add_blocks(struct packed_group group, int b, int count, int blocks, struct inputs x, int from,
+                              global const uchar *ahead, long share, float8 acc[2 * TILE_TOKENS]) {
+    size_t block = (size_t)from * blocks + b;
+#if SCALE_BLOCKS > 1
+    float8 steps[2 * SCALE_BLOCKS], floors[2 * SCALE_BLOCKS];
+    for (int i = 0; i < 2 * count; i++) {
+        steps[i] = load_steps(group, b + i / 2, i % 2 * LANES);
+        floors[i] = load_floors(group, b + i / 2, i % 2 * LANES);
+    }
+#else
+    sixteen steps = group.steps + b * GROUP_ROWS, floors = group.floors + b * GROUP_ROWS;
+#endif
+    for (int i = 0; i < count; i++, block++) {
+        for (long line = 0; line < share; line += 64)
+            __asm__ volatile("prefetcht1 (%0)" : : "r"(ahead + i * share + line));
+        add_block(group.quants + (size_t)(b + i) * QUANT_BYTES, steps + i * SIXTEEN, floors + i * SIXTEEN,
+                  x.values + block * 32, x.scales + block, x.sums + block, (long)blocks * 32, (long)blocks * 4, acc);
+    }
 }
 
 #endif
